@@ -1,0 +1,104 @@
+import { resolve } from 'node:path';
+import { z } from 'zod';
+
+/** The environment, read and validated once. Nothing else in the project reads `process.env`. */
+
+const MIB = 1024 * 1024;
+
+const positiveInteger = (fallback: number) => z.coerce.number().int().positive().default(fallback);
+const flag = z
+  .enum(['true', 'false', '1', '0'])
+  .transform((value) => value === 'true' || value === '1');
+
+const environment = z.object({
+  HOST: z.string().min(1).default('127.0.0.1'),
+  PORT: z.coerce.number().int().min(0).max(65535).default(8080),
+  CRAFT_DATA_DIR: z.string().min(1).default('.craft'),
+  CRAFT_API_KEY: z.string().min(16, 'needs at least 16 characters').optional(),
+  CRAFT_SECRET_KEY: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/i, 'needs 64 hexadecimal digits; make one with: openssl rand -hex 32')
+    .optional(),
+  CRAFT_COMPUTE: z.enum(['auto', 'tfjs-node-gpu', 'webgpu', 'tfjs-node', 'wasm', 'cpu']).default('auto'),
+  CRAFT_WORKER_CONCURRENCY: positiveInteger(1),
+  CRAFT_CHECKPOINT_INTERVAL: positiveInteger(1),
+  CRAFT_MAX_UPLOAD_BYTES: positiveInteger(1024 * MIB),
+  CRAFT_MAX_PREDICT_BYTES: positiveInteger(64 * MIB),
+  CRAFT_RATE_LIMIT_PER_MINUTE: positiveInteger(6000),
+  CRAFT_EMBEDDED_PROVIDER: flag.default(true),
+  CRAFT_PROVIDER_PORT: z.coerce.number().int().min(0).max(65535).default(0),
+  CRAFT_PROVIDER_URL: z.url().optional(),
+  CRAFT_PROVIDER_KEY: z.string().min(1).optional(),
+  DATABASE_URL: z
+    .string()
+    .regex(/^postgres(ql)?:\/\//, 'needs the form postgresql://user:password@host:5432/database')
+    .optional(),
+  REDIS_URL: z
+    .string()
+    .regex(/^rediss?:\/\//, 'needs the form redis://host:6379')
+    .optional(),
+  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+});
+
+export interface Config {
+  host: string;
+  port: number;
+  /** Absolute path; holds the embedded Postgres, uploads and generated keys. */
+  dataDirectory: string;
+  apiKey?: string;
+  /** 32 bytes in hexadecimal; encrypts provider credentials at rest. */
+  secretKey?: string;
+  compute: z.infer<typeof environment>['CRAFT_COMPUTE'];
+  workerConcurrency: number;
+  /** Generations between two saved training states. */
+  checkpointInterval: number;
+  maxUploadBytes: number;
+  maxPredictBytes: number;
+  rateLimitPerMinute: number;
+  embeddedProvider: boolean;
+  providerPort: number;
+  /** Where a separately run embedded provider is reached. */
+  providerUrl?: string;
+  providerKey?: string;
+  databaseUrl?: string;
+  redisUrl?: string;
+  logLevel: string;
+}
+
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+/**
+ * Reads the configuration from environment variables.
+ * @throws ConfigError naming each variable that is wrong and what it should look like.
+ */
+export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ''));
+  const parsed = environment.safeParse(given);
+  if (!parsed.success) {
+    const lines = parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`);
+    throw new ConfigError(`The environment is not usable:\n${lines.join('\n')}`);
+  }
+  const e = parsed.data;
+  return {
+    host: e.HOST,
+    port: e.PORT,
+    dataDirectory: resolve(e.CRAFT_DATA_DIR),
+    apiKey: e.CRAFT_API_KEY,
+    secretKey: e.CRAFT_SECRET_KEY,
+    compute: e.CRAFT_COMPUTE,
+    workerConcurrency: e.CRAFT_WORKER_CONCURRENCY,
+    checkpointInterval: e.CRAFT_CHECKPOINT_INTERVAL,
+    maxUploadBytes: e.CRAFT_MAX_UPLOAD_BYTES,
+    maxPredictBytes: e.CRAFT_MAX_PREDICT_BYTES,
+    rateLimitPerMinute: e.CRAFT_RATE_LIMIT_PER_MINUTE,
+    embeddedProvider: e.CRAFT_EMBEDDED_PROVIDER,
+    providerPort: e.CRAFT_PROVIDER_PORT,
+    providerUrl: e.CRAFT_PROVIDER_URL,
+    providerKey: e.CRAFT_PROVIDER_KEY,
+    databaseUrl: e.DATABASE_URL,
+    redisUrl: e.REDIS_URL,
+    logLevel: e.LOG_LEVEL,
+  };
+}
