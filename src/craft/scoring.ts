@@ -1,0 +1,77 @@
+import { NonFiniteLogitsError, ScoringContractError } from './errors.js';
+
+/** Prompts for the black box to score on every image of a set. */
+export interface ScoringRequest {
+  purpose: 'candidates' | 'centre' | 'validation';
+  imageSet: 'training' | 'validation';
+  /** [P, m, d] */
+  prompts: Float32Array;
+  /** P */
+  promptCount: number;
+}
+
+/** Takes the logits, [images, C], of one prompt. The array belongs to the trainer from then on. */
+export type ReceiveLogits = (promptIndex: number, logits: Float32Array) => void;
+
+/** Calls `receive` exactly once per prompt, in any order, then resolves. */
+export type Score = (request: ScoringRequest, receive: ReceiveLogits) => Promise<void>;
+
+/**
+ * Has a request scored and evaluates the logits of each prompt as they arrive, so that little is held in memory and the
+ * work overlaps with the waiting. Each prompt is evaluated by itself, so the order of arrival cannot matter.
+ * @returns what `evaluate` made of each prompt, in the order of the prompts
+ * @throws ScoringContractError, NonFiniteLogitsError
+ */
+export async function scorePrompts<T>(
+  score: Score,
+  request: ScoringRequest,
+  imageCount: number,
+  classCount: number,
+  evaluate: (logits: Float32Array) => Promise<T>,
+): Promise<T[]> {
+  const evaluations = new Map<number, Promise<T>>();
+  const failures: unknown[] = [];
+  let open = true;
+  const receive: ReceiveLogits = (promptIndex, logits) => {
+    try {
+      if (!open) throw new ScoringContractError(`Logits of prompt ${promptIndex} arrived after scoring had ended.`);
+      if (!Number.isInteger(promptIndex) || promptIndex < 0 || promptIndex >= request.promptCount) {
+        throw new ScoringContractError(`There is no prompt ${promptIndex} among ${request.promptCount}.`);
+      }
+      if (evaluations.has(promptIndex)) throw new ScoringContractError(`Prompt ${promptIndex} was answered twice.`);
+      checkLogits(logits, promptIndex, imageCount, classCount);
+    } catch (error) {
+      failures.push(error);
+      throw error;
+    }
+    const evaluation = evaluate(logits);
+    evaluation.catch((error: unknown) => failures.push(error));
+    evaluations.set(promptIndex, evaluation);
+  };
+  try {
+    await score(request, receive);
+  } catch (error) {
+    failures.push(error);
+  }
+  open = false;
+  await Promise.allSettled(evaluations.values());
+  if (failures.length > 0) throw failures[0];
+  if (evaluations.size !== request.promptCount) {
+    throw new ScoringContractError(`Only ${evaluations.size} of ${request.promptCount} prompts were answered.`);
+  }
+  return Promise.all(Array.from({ length: request.promptCount }, (_, index) => evaluations.get(index) as Promise<T>));
+}
+
+function checkLogits(logits: Float32Array, promptIndex: number, imageCount: number, classCount: number): void {
+  if (logits.length !== imageCount * classCount) {
+    throw new ScoringContractError(
+      `Prompt ${promptIndex} got ${logits.length} logits, not ${imageCount} images × ${classCount} classes.`,
+    );
+  }
+  for (let i = 0; i < logits.length; i++) {
+    if (!Number.isFinite(logits[i])) {
+      const place = `image ${Math.floor(i / classCount)}, class ${i % classCount}`;
+      throw new NonFiniteLogitsError(`The logit of prompt ${promptIndex}, ${place} is ${logits[i]}.`);
+    }
+  }
+}

@@ -1,0 +1,13 @@
+import type { Split } from './dataset.js';
+
+/** An image that an upload claims to have. */
+export interface Candidate {
+  /** What the report calls it. */
+  entry: string;
+  /** Its place in the ZIP; null when it is embedded in a line. */
+  name: string | null;
+  label: string;
+  split: Split;
+  /** @throws ImageRefused or EntryUnreadable when its bytes cannot be had */
+  load(): Promise<Buffer>;
+}

@@ -1,0 +1,67 @@
+import { createHash } from 'node:crypto';
+import { open, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CraftError } from '../errors.js';
+import type { DatasetImage } from './dataset.js';
+
+/** The upload as it came. */
+export const CONTENT_FILE = 'content';
+/** The validated images, one after the other. */
+export const IMAGES_FILE = 'images.bin';
+/** Classes and images; written last. */
+export const MANIFEST_FILE = 'manifest.json';
+
+const VERSION = 1;
+
+export interface Manifest {
+  /** Display names in label order. */
+  classes: string[];
+  images: DatasetImage[];
+  /** Size of the images file. */
+  imageBytes: number;
+}
+
+/** A stored data set cannot be read: its files were changed, damaged or removed behind the server's back. */
+export class DatasetCorruptError extends CraftError {
+  constructor(why: string, cause?: unknown) {
+    super(500, 'server_error', {
+      code: 'dataset_corrupt',
+      message: `A stored data set cannot be read: ${why}. Restore the data directory, or upload the file again.`,
+      cause,
+    });
+  }
+}
+
+export async function writeManifest(folder: string, manifest: Manifest): Promise<void> {
+  const file = await open(join(folder, MANIFEST_FILE), 'wx');
+  try {
+    await file.writeFile(JSON.stringify({ version: VERSION, checksum: checksum(manifest), ...manifest }));
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** @throws DatasetCorruptError */
+export async function readManifest(folder: string): Promise<Manifest> {
+  let stored: Manifest & { version?: unknown; checksum?: unknown };
+  try {
+    stored = JSON.parse(await readFile(join(folder, MANIFEST_FILE), 'utf8'));
+  } catch (cause) {
+    throw new DatasetCorruptError('its manifest is missing or damaged', cause);
+  }
+  if (stored?.version !== VERSION) {
+    throw new DatasetCorruptError(`its manifest has version ${String(stored?.version)}, this server reads ${VERSION}`);
+  }
+  const { classes, images, imageBytes } = stored;
+  if (stored.checksum !== checksum({ classes, images, imageBytes })) {
+    throw new DatasetCorruptError('its manifest does not match its checksum');
+  }
+  return { classes, images, imageBytes };
+}
+
+function checksum({ classes, images, imageBytes }: Manifest): string {
+  return createHash('sha256')
+    .update(JSON.stringify([classes, images, imageBytes]))
+    .digest('hex');
+}

@@ -1,0 +1,32 @@
+import { PrismaPg } from '@prisma/adapter-pg';
+import { splitSessionOptions } from './connection-string.js';
+import { Prisma, PrismaClient } from './generated/client.js';
+
+export type * from './generated/client.js';
+export { Prisma };
+
+/** Everything that is stored, as typed tables. */
+export type Database = PrismaClient;
+
+export interface ClientOptions {
+  connectionString: string;
+  /** Connections this process holds at most. */
+  poolSize?: number;
+  /** The name under which `pg_stat_activity` shows the connections. */
+  applicationName?: string;
+}
+
+/** A client for one Postgres database. It connects with its first query; `$disconnect()` ends it. */
+export function createPrismaClient({ connectionString, poolSize = 10, applicationName }: ClientOptions): Database {
+  const session = splitSessionOptions(connectionString);
+  const adapter = new PrismaPg({
+    connectionString: session.connectionString,
+    max: poolSize,
+    application_name: applicationName ?? 'craft-server',
+    connectionTimeoutMillis: 10_000,
+    keepAlive: true,
+    // The adapter takes every timestamp it reads for UTC, whatever offset the server sent with it.
+    options: `${session.options} -c TimeZone=UTC`.trim(),
+  });
+  return new PrismaClient({ adapter });
+}

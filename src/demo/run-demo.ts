@@ -1,0 +1,136 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client } from './client.js';
+import { type ExampleImage, type ExampleSplit, readExample, toDataUri, toJsonl } from './example-data.js';
+import { showProgress } from './progress.js';
+
+const EXAMPLE = 'fluent-contrast-subgroups';
+const SPLIT = 'seed-1';
+const PROMPT_EVALUATIONS = 8000;
+const IMAGES_PER_REQUEST = 256;
+const POLL_MS = 500;
+/** What the tuned adapter must gain over the black box alone. */
+const MINIMUM_GAIN_POINTS = 15;
+
+const UNITS = ['prompt_evaluations', 'image_queries', 'requests'] as const;
+type Counts = Record<(typeof UNITS)[number], number>;
+
+interface Job {
+  id: string;
+  status: string;
+  progress: { generation: number; generations: number };
+  metrics: { current: { train_accuracy: number } | null };
+  budget: Record<(typeof UNITS)[number], { limit: number | null; used: number }>;
+  plan: { total: Counts };
+  fine_tuned_model: string | null;
+  error: { message: string } | null;
+}
+
+interface Prediction {
+  data: { predictions: { label: string; score: number }[] }[];
+}
+
+/**
+ * The product's main path over HTTP: upload, train, poll, predict images that training never saw, and compare what our
+ * ledger says was spent with what the provider says it served.
+ * @returns whether everything came out as promised
+ */
+export async function runDemo(server: {
+  url: string;
+  apiKey: string;
+  provider: { url: string; key: string };
+}): Promise<boolean> {
+  const say = (line = '') => process.stdout.write(`${line}\n`);
+  const client = new Client(server.url, server.apiKey);
+  const example = await readExample(EXAMPLE, SPLIT);
+  const provider = (await client.get<{ data: { id: string; name: string; usage: Counts }[] }>('/v1/providers')).data[0];
+  const before = await served(server.provider);
+
+  say(`1. Upload ${EXAMPLE}: ${example.train.length} labelled images, ${example.classes.length} classes`);
+  const file = await client.upload<{ id: string }>('/v1/files', `${EXAMPLE}.jsonl`, toJsonl(example.train));
+  say(`   ${file.id}`);
+
+  say(`2. Train against the black box "${provider.name}" with at most ${PROMPT_EVALUATIONS} prompt evaluations`);
+  const job = await train(client, file.id, provider.name);
+  say(`   ${job.id} succeeded: ${job.fine_tuned_model}`);
+
+  say(`3. Predict ${example.test.length} images that training never saw`);
+  const zeroShot = await accuracy(example, (images) =>
+    client.post<Prediction>(`/v1/providers/${provider.id}/zero_shot`, { images, labels: example.classes, top_k: 1 }),
+  );
+  const tuned = await accuracy(example, (images) =>
+    client.post<Prediction>(`/v1/adapters/${job.fine_tuned_model}/predict`, { images, top_k: 1 }),
+  );
+  const gain = tuned - zeroShot;
+  say(`   zero-shot accuracy  ${zeroShot.toFixed(2)} %`);
+  say(`   tuned accuracy      ${tuned.toFixed(2)} %  (${gain >= 0 ? '+' : ''}${gain.toFixed(2)} points)`);
+
+  const [shown] = example.test;
+  const one = await client.post<Prediction>(`/v1/adapters/${job.fine_tuned_model}/predict`, {
+    images: [toDataUri(shown.bytes)],
+  });
+  say(`   ${shown.path} is "${shown.label}"; the adapter says:`);
+  for (const { label, score } of one.data[0].predictions) say(`     ${(score * 100).toFixed(1).padStart(5)} %  ${label}`);
+
+  const equal = await compareSpending(client, server.provider, { provider, before }, say);
+  const gained = gain >= MINIMUM_GAIN_POINTS;
+  if (!gained) say(`The adapter gained less than ${MINIMUM_GAIN_POINTS} points.`);
+  say(equal && gained ? 'Done: it learned, and not a query was miscounted.' : 'The demo did not come out as it should.');
+  return equal && gained;
+}
+
+async function train(client: Client, trainingFile: string, model: string): Promise<Job> {
+  let job = await client.post<Job>('/v1/fine_tuning/jobs', {
+    model,
+    training_file: trainingFile,
+    seed: 1,
+    suffix: 'demo',
+    method: { type: 'craft', craft: { budget: { max_prompt_evaluations: PROMPT_EVALUATIONS } } },
+  });
+  const progress = showProgress(job.progress.generations);
+  while (job.status === 'queued' || job.status === 'running') {
+    await sleep(POLL_MS);
+    job = await client.get<Job>(`/v1/fine_tuning/jobs/${job.id}`);
+    progress.update(job.progress.generation, job.metrics.current?.train_accuracy ?? null);
+  }
+  progress.stop();
+  if (job.status !== 'succeeded') throw new Error(`The job ended ${job.status}: ${job.error?.message}`);
+  return job;
+}
+
+async function accuracy(
+  { test }: ExampleSplit,
+  predict: (images: string[]) => Promise<Prediction>,
+): Promise<number> {
+  let correct = 0;
+  for (let start = 0; start < test.length; start += IMAGES_PER_REQUEST) {
+    const part: ExampleImage[] = test.slice(start, start + IMAGES_PER_REQUEST);
+    const { data } = await predict(part.map(({ bytes }) => toDataUri(bytes)));
+    correct += data.filter(({ predictions }, i) => predictions[0].label === part[i].label).length;
+  }
+  return (correct / test.length) * 100;
+}
+
+async function served({ url, key }: { url: string; key: string }): Promise<Counts> {
+  const response = await fetch(`${url}/control/usage`, { headers: { authorization: `Bearer ${key}` } });
+  return ((await response.json()) as { totals: Counts }).totals;
+}
+
+async function compareSpending(
+  client: Client,
+  reference: { url: string; key: string },
+  start: { provider: { id: string; usage: Counts }; before: Counts },
+  say: (line: string) => void,
+): Promise<boolean> {
+  const { usage } = await client.get<{ usage: Counts }>(`/v1/providers/${start.provider.id}`);
+  const after = await served(reference);
+  say('4. Queries spent                 our ledger    counted by the provider');
+  let equal = true;
+  for (const unit of UNITS) {
+    const ours = usage[unit] - start.provider.usage[unit];
+    const theirs = after[unit] - start.before[unit];
+    if (ours !== theirs) equal = false;
+    say(`   ${unit.padEnd(24)} ${String(ours).padStart(15)} ${String(theirs).padStart(26)}`);
+  }
+  if (!equal) say('   They differ.');
+  return equal;
+}

@@ -1,0 +1,96 @@
+import helmet from '@fastify/helmet';
+import multipart from '@fastify/multipart';
+import rateLimit from '@fastify/rate-limit';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import type { Caller } from '../access/api-keys.js';
+import { newId } from '../ids.js';
+import { registerErrorReplies } from './plugins/error-replies.js';
+import { registerMetrics } from './plugins/metrics.js';
+import { registerOpenApi } from './plugins/openapi.js';
+import { adapterRoutes } from './routes/adapters.js';
+import { fileRoutes } from './routes/files.js';
+import { healthRoutes } from './routes/health.js';
+import { jobEventRoutes } from './routes/job-events.js';
+import { jobRoutes } from './routes/jobs.js';
+import { predictionRoutes } from './routes/predictions.js';
+import { providerRoutes } from './routes/providers.js';
+import type { Services } from './services.js';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    caller: Caller;
+  }
+}
+
+export interface AppOptions {
+  version: string;
+  logger: FastifyBaseLogger;
+  maxUploadBytes: number;
+  maxPredictBytes: number;
+  rateLimitPerMinute: number;
+}
+
+export type App = FastifyInstance;
+
+const JSON_BODY_BYTES = 1024 * 1024;
+
+/** The HTTP API. It holds no state of its own; everything it does is a call into `services`. */
+export async function buildApp(services: Services, options: AppOptions): Promise<App> {
+  const app = Fastify({
+    loggerInstance: options.logger,
+    genReqId: () => newId('req-'),
+    requestIdHeader: false,
+    bodyLimit: JSON_BODY_BYTES,
+    disableRequestLogging: true,
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 200 },
+    // Live event streams must not hold up a shutdown.
+    forceCloseConnections: true,
+  }).withTypeProvider<ZodTypeProvider>();
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+  registerErrorReplies(app);
+
+  await app.register(helmet, { contentSecurityPolicy: false });
+  await app.register(multipart, {
+    throwFileSizeLimit: true,
+    limits: { fileSize: options.maxUploadBytes, files: 256, fields: 32, parts: 300, fieldSize: 4096 },
+  });
+  await registerOpenApi(app, options.version);
+
+  app.decorateRequest('caller');
+  app.addHook('onSend', async (request, reply) => {
+    reply.header('x-request-id', request.id);
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    const { method, routeOptions } = request;
+    const level = routeOptions.url === '/healthz' || routeOptions.url === '/readyz' ? 'debug' : 'info';
+    request.log[level](
+      { method, route: routeOptions.url, status: reply.statusCode, ms: Math.round(reply.elapsedTime) },
+      'request',
+    );
+  });
+
+  registerMetrics(app, services);
+  await app.register(healthRoutes, { services });
+  await app.register(
+    async (v1) => {
+      v1.addHook('onRequest', async (request) => {
+        request.caller = await services.apiKeys.authenticate(request.headers.authorization);
+      });
+      await v1.register(rateLimit, {
+        max: options.rateLimitPerMinute,
+        timeWindow: '1 minute',
+        keyGenerator: (request) => request.caller?.apiKeyId ?? request.ip,
+      });
+      await v1.register(fileRoutes, { services });
+      await v1.register(providerRoutes, { services });
+      await v1.register(jobRoutes, { services });
+      await v1.register(jobEventRoutes, { services });
+      await v1.register(adapterRoutes, { services });
+      await v1.register(predictionRoutes, { services, maxPredictBytes: options.maxPredictBytes });
+    },
+    { prefix: '/v1' },
+  );
+  return app as unknown as App;
+}

@@ -1,0 +1,59 @@
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import type { FastifyInstance } from 'fastify';
+import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Request bodies that no schema of the route checks, by media type; for the documentation only. */
+    documentedBodies?: Record<string, z.ZodType>;
+  }
+}
+
+/** The OpenAPI 3.1 document, made from the routes' own schemas, and a page that shows it under /docs. */
+export async function registerOpenApi(app: FastifyInstance, version: string): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'craft-server',
+        version,
+        description:
+          'Fine-tuning as a service for black-box vision-language models (CraFT, ICML 2024). Files and fine-tuning jobs follow the shapes of OpenAI’s endpoints, so its SDKs work against this server.',
+        license: { name: 'MIT', identifier: 'MIT' },
+      },
+      servers: [{ url: '/' }],
+      components: { securitySchemes: { apiKey: { type: 'http', scheme: 'bearer' } } },
+      security: [{ apiKey: [] }],
+      tags: [
+        { name: 'Files', description: 'Labelled images.' },
+        { name: 'Providers', description: 'The black boxes.' },
+        { name: 'Fine-tuning', description: 'Training jobs.' },
+        { name: 'Adapters', description: 'What training leaves, and predictions with it.' },
+        { name: 'Operations', description: 'Health of the service.' },
+      ],
+    },
+    transform: (input) => {
+      const result = jsonSchemaTransform(input);
+      const bodies = input.route.config?.documentedBodies;
+      if (!bodies) return result;
+      // biome-ignore lint/suspicious/noExplicitAny: the transform's result type hides the request body's shape.
+      (result.schema as any).body = {
+        content: Object.fromEntries(
+          Object.entries(bodies).map(([mediaType, schema]) => [
+            mediaType,
+            { schema: withoutDialect(z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' })) },
+          ]),
+        ),
+      };
+      return result;
+    },
+    transformObject: jsonSchemaTransformObject,
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+}
+
+function withoutDialect({ $schema: _, ...schema }: Record<string, unknown>): Record<string, unknown> {
+  return schema;
+}

@@ -1,0 +1,78 @@
+import type { ServerResponse } from 'node:http';
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { parseEventId } from '../../jobs/job-service.js';
+import { isTerminal, type JobStatus } from '../../jobs/state-machine.js';
+import { errorResponses, pageQuery, toList } from '../schemas/common.js';
+import { jobEventListSchema, toJobEvent } from '../schemas/jobs.js';
+import type { Services } from '../services.js';
+
+const params = z.object({ fine_tuning_job_id: z.string().max(128) });
+const BATCH = 500;
+const LOOK_AGAIN_MS = 15_000;
+
+export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
+  const { jobs, events } = services;
+
+  app.get(
+    '/fine_tuning/jobs/:fine_tuning_job_id/events',
+    {
+      schema: {
+        tags: ['Fine-tuning'],
+        summary: "A job's events",
+        description:
+          'Newest first, in pages. With "Accept: text/event-stream": all events from the oldest on, then live until the job ends, closed by an event named "done" with its final status; Last-Event-ID resumes a stream.',
+        params,
+        querystring: pageQuery,
+        produces: ['application/json', 'text/event-stream'],
+        response: { 200: jobEventListSchema, ...errorResponses },
+      },
+    },
+    async (request, reply) => {
+      const jobId = request.params.fine_tuning_job_id;
+      if (!request.headers.accept?.includes('text/event-stream')) {
+        const page = await jobs.events(jobId, request.query);
+        return toList(page.data.map(toJobEvent), page.hasMore);
+      }
+      await jobs.status(jobId);
+      const lastEventId = request.headers['last-event-id'];
+      const after = typeof lastEventId === 'string' ? parseEventId(lastEventId) : 0n;
+      reply.hijack();
+      const gone = new AbortController();
+      request.raw.once('close', () => gone.abort());
+      try {
+        await stream(reply.raw, jobId, after, gone.signal);
+      } catch (error) {
+        request.log.warn({ err: error }, 'event stream broke off');
+      } finally {
+        reply.raw.end();
+      }
+    },
+  );
+
+  async function stream(raw: ServerResponse, jobId: string, after: bigint, signal: AbortSignal) {
+    raw.writeHead(200, {
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-store',
+      'x-accel-buffering': 'no',
+    });
+    let last = after;
+    while (!signal.aborted && !raw.writableEnded) {
+      // The status is read first: when it is final, every event was there before it was read.
+      const status = await jobs.status(jobId);
+      const batch = await jobs.eventsSince(jobId, last, BATCH);
+      for (const event of batch) {
+        const data = toJobEvent(event);
+        raw.write(`id: ${data.id}\nevent: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`);
+        last = event.id;
+      }
+      if (batch.length === BATCH) continue;
+      if (isTerminal(status as JobStatus)) {
+        raw.write(`event: done\ndata: ${JSON.stringify({ status })}\n\n`);
+        return;
+      }
+      if (batch.length === 0) raw.write(': still here\n\n');
+      await events.next(jobId, LOOK_AGAIN_MS, signal);
+    }
+  }
+};

@@ -1,0 +1,127 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { jobRequestSchema } from '../../jobs/job-request.js';
+import { errorResponses, pageQuery, toList } from '../schemas/common.js';
+import {
+  checkpointListSchema,
+  dryRunSchema,
+  jobListSchema,
+  jobSchema,
+  toCheckpoint,
+  toJob,
+  toPlan,
+} from '../schemas/jobs.js';
+import type { Services } from '../services.js';
+
+const params = z.object({ fine_tuning_job_id: z.string().max(128) });
+const PATH = '/fine_tuning/jobs';
+
+export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
+  const { jobs } = services;
+
+  app.post(
+    PATH,
+    {
+      schema: {
+        tags: ['Fine-tuning'],
+        summary: 'Create a training job',
+        description:
+          'Everything that can be known to be wrong is refused here. With ?dry_run=true nothing is created: the answer is the plan with its queries, requests, cost and time.',
+        querystring: z.object({
+          dry_run: z
+            .enum(['true', 'false'])
+            .default('false')
+            .describe('true: answer the plan and create nothing.'),
+        }),
+        headers: z.looseObject({
+          'idempotency-key': z
+            .string()
+            .min(1)
+            .max(255)
+            .optional()
+            .describe('A repetition with the same key answers the job of the first request.'),
+        }),
+        body: jobRequestSchema,
+        response: { 200: z.union([jobSchema, dryRunSchema]), ...errorResponses },
+      },
+    },
+    async (request) => {
+      if (request.query.dry_run === 'true') {
+        const { provider, seed, plan } = await jobs.plan(request.body);
+        return {
+          object: 'fine_tuning.plan' as const,
+          model: provider.name,
+          seed,
+          method: request.body.method,
+          plan: toPlan(plan),
+        };
+      }
+      const key = request.headers['idempotency-key'];
+      const idempotency = key === undefined ? undefined : { apiKeyId: request.caller.apiKeyId, key };
+      return toJob(await jobs.create(request.body, idempotency));
+    },
+  );
+
+  app.get(
+    PATH,
+    {
+      schema: {
+        tags: ['Fine-tuning'],
+        summary: 'List jobs, newest first',
+        querystring: pageQuery,
+        response: { 200: jobListSchema, ...errorResponses },
+      },
+    },
+    async (request) => {
+      const page = await jobs.list(request.query);
+      return toList(page.data.map(toJob), page.hasMore);
+    },
+  );
+
+  app.get(
+    `${PATH}/:fine_tuning_job_id`,
+    {
+      schema: {
+        tags: ['Fine-tuning'],
+        summary: 'One job: status, progress, budget, metrics',
+        params,
+        response: { 200: jobSchema, ...errorResponses },
+      },
+    },
+    async (request) => toJob(await jobs.get(request.params.fine_tuning_job_id)),
+  );
+
+  app.post(
+    `${PATH}/:fine_tuning_job_id/cancel`,
+    {
+      schema: {
+        tags: ['Fine-tuning'],
+        summary: 'Cancel a job',
+        description: 'It stops within one provider call. 409 when it is finished.',
+        params,
+        response: { 200: jobSchema, ...errorResponses },
+      },
+    },
+    async (request) => toJob(await jobs.cancel(request.params.fine_tuning_job_id)),
+  );
+
+  app.get(
+    `${PATH}/:fine_tuning_job_id/checkpoints`,
+    {
+      schema: {
+        tags: ['Fine-tuning'],
+        summary: "A job's checkpoints, newest first",
+        params,
+        querystring: pageQuery,
+        response: { 200: checkpointListSchema, ...errorResponses },
+      },
+    },
+    async (request) => {
+      const page = await jobs.checkpoints(request.params.fine_tuning_job_id, request.query);
+      return toList(
+        page.data.map((row) => toCheckpoint(row, page.fineTunedModel)),
+        page.hasMore,
+      );
+    },
+  );
+};

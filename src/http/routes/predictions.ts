@@ -1,0 +1,109 @@
+import type { FastifyRequest } from 'fastify';
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { type CheckedImage, checkImageBytes, decodeImageInput } from '../../datasets/image-input.js';
+import { DEFAULT_DATASET_LIMITS, type ImageLimits } from '../../datasets/limits.js';
+import type { ProviderImage } from '../../providers/provider.js';
+import { parseInput } from '../plugins/error-replies.js';
+import {
+  MAX_PREDICT_IMAGES,
+  predictBodySchema,
+  predictionSchema,
+  toPrediction,
+  zeroShotBodySchema,
+} from '../schemas/adapters.js';
+import { errorResponses } from '../schemas/common.js';
+import type { Services } from '../services.js';
+
+const multipartForm = z.object({
+  images: z.array(z.string().meta({ format: 'binary' })).min(1).max(MAX_PREDICT_IMAGES),
+  top_k: z.int().optional(),
+  black_box: z.boolean().optional(),
+});
+
+/** Multipart fields are text; images come as files. */
+const multipartFields = z.strictObject({
+  top_k: z.coerce.number().int().min(1).max(65536).default(3),
+  black_box: z
+    .enum(['true', 'false'])
+    .default('false')
+    .transform((value) => value === 'true'),
+});
+
+const limits: ImageLimits = DEFAULT_DATASET_LIMITS;
+
+export const predictionRoutes: FastifyPluginAsyncZod<{ services: Services; maxPredictBytes: number }> = async (
+  app,
+  { services, maxPredictBytes },
+) => {
+  const { predictor, providers } = services;
+
+  app.post(
+    '/adapters/:adapter_id/predict',
+    {
+      bodyLimit: maxPredictBytes,
+      config: { documentedBodies: { 'application/json': predictBodySchema, 'multipart/form-data': multipartForm } },
+      schema: {
+        tags: ['Adapters'],
+        summary: 'Predict the classes of images',
+        description: `1 to ${MAX_PREDICT_IMAGES} images; one image query each. JSON with data URIs, or multipart with files.`,
+        params: z.object({ adapter_id: z.string().max(200) }),
+        response: { 200: predictionSchema, ...errorResponses },
+      },
+    },
+    async (request) => {
+      const id = request.params.adapter_id;
+      const { images, topK, blackBox } = await readPredictRequest(request, maxPredictBytes);
+      return toPrediction(id, await predictor.predict(id, images, { topK, blackBox }));
+    },
+  );
+
+  app.post(
+    '/providers/:provider_id/zero_shot',
+    {
+      bodyLimit: maxPredictBytes,
+      schema: {
+        tags: ['Providers'],
+        summary: 'What the black box says by itself, without any training',
+        description: 'For comparison with an adapter. One image query for each image.',
+        params: z.object({ provider_id: z.string().max(128) }),
+        body: zeroShotBodySchema,
+        response: { 200: predictionSchema, ...errorResponses },
+      },
+    },
+    async (request) => {
+      const { provider_id: id } = request.params;
+      const { images, labels, template, top_k: topK } = request.body;
+      const provider = await providers.get(id);
+      const checked = await decodeImages(images);
+      return toPrediction(provider.name, await predictor.zeroShot(id, checked, { labels, template, topK }));
+    },
+  );
+};
+
+async function readPredictRequest(request: FastifyRequest, maxBytes: number) {
+  if (!request.isMultipart()) {
+    const body = parseInput(predictBodySchema, request.body ?? {});
+    return { images: await decodeImages(body.images), topK: body.top_k, blackBox: body.black_box };
+  }
+  const fields: Record<string, unknown> = {};
+  const images: ProviderImage[] = [];
+  for await (const part of request.parts({ limits: { fileSize: Math.min(maxBytes, limits.maxImageBytes) } })) {
+    if (part.type === 'field') fields[part.fieldname] = part.value;
+    else images.push(toProviderImage(await checkImageBytes(await part.toBuffer(), limits, `images.${images.length}`)));
+  }
+  const { top_k: topK, black_box: blackBox } = parseInput(multipartFields, fields);
+  parseInput(z.object({ images: z.array(z.unknown()).min(1, 'Send at least one image file.').max(MAX_PREDICT_IMAGES) }), {
+    images,
+  });
+  return { images, topK, blackBox };
+}
+
+async function decodeImages(images: string[]): Promise<ProviderImage[]> {
+  const checked = await Promise.all(images.map((image, i) => decodeImageInput(image, limits, `images.${i}`)));
+  return checked.map(toProviderImage);
+}
+
+function toProviderImage(image: CheckedImage): ProviderImage {
+  return { sha256: image.sha256, bytes: async () => image.bytes };
+}

@@ -1,0 +1,99 @@
+import { z } from 'zod';
+import type { AdapterInfo } from '../../adapters/adapter-store.js';
+import type { PredictionAnswer } from '../../adapters/predictor.js';
+import type { Balance } from '../../ledger/ledger.js';
+import { balanceSchema, listOf, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
+
+export const adapterSchema = z
+  .object({
+    id: z.string(),
+    object: z.literal('adapter'),
+    model: z.string().describe("The provider's name."),
+    fine_tuning_job_id: z.string().nullable().describe('null for an imported adapter.'),
+    classes: z.array(z.string()),
+    hyperparameters: z.record(z.string(), z.unknown()),
+    metrics: z.record(z.string(), z.unknown()),
+    usage: balanceSchema.describe('Spent by predictions with this adapter.'),
+    created_at: unixSeconds,
+  })
+  .meta({ id: 'Adapter' });
+
+export const adapterListSchema = listOf(adapterSchema);
+
+export const deletedAdapterSchema = z.object({
+  id: z.string(),
+  object: z.literal('adapter'),
+  deleted: z.literal(true),
+});
+
+const MAX_IMAGES = 256;
+
+const images = z
+  .array(z.string().min(1))
+  .min(1)
+  .max(MAX_IMAGES)
+  .describe('Images as data URIs (data:image/png;base64,…): PNG, JPEG, WebP or GIF.');
+const topK = z.int().min(1).max(65536).default(3).describe('How many labels to answer for each image.');
+
+export const MAX_PREDICT_IMAGES = MAX_IMAGES;
+
+export const predictBodySchema = z
+  .strictObject({
+    images,
+    top_k: topK,
+    black_box: z.boolean().default(false).describe('Also answer what the black box said before the refinement head.'),
+  })
+  .meta({ id: 'PredictRequest' });
+
+export const zeroShotBodySchema = z
+  .strictObject({
+    images,
+    labels: z.array(z.string().trim().min(1).max(200)).min(2).max(4096),
+    template: z
+      .string()
+      .max(500)
+      .refine((template) => template.split('{}').length === 2, { error: 'Put {} exactly once, for the class name.' })
+      .optional()
+      .describe("Text with {} for the class name; the provider's own where left out."),
+    top_k: topK,
+  })
+  .meta({ id: 'ZeroShotRequest' });
+
+const labelScores = z.array(z.object({ label: z.string(), score: z.number().describe('Probability.') }));
+
+export const predictionSchema = z
+  .object({
+    object: z.literal('list'),
+    model: z.string(),
+    data: z
+      .array(z.object({ predictions: labelScores, black_box_predictions: labelScores.optional() }))
+      .describe('In the order of the images; labels best first.'),
+    usage: usageSchema,
+  })
+  .meta({ id: 'Prediction' });
+
+export function toAdapter(info: AdapterInfo, balance: Balance): z.output<typeof adapterSchema> {
+  return {
+    id: info.id,
+    object: 'adapter',
+    model: info.providerName,
+    fine_tuning_job_id: info.jobId,
+    classes: info.classes as string[],
+    hyperparameters: info.hyperparameters as Record<string, unknown>,
+    metrics: info.metrics as Record<string, unknown>,
+    usage: toBalance(balance),
+    created_at: toUnixSeconds(info.createdAt),
+  };
+}
+
+export function toPrediction(model: string, answer: PredictionAnswer): z.output<typeof predictionSchema> {
+  return {
+    object: 'list',
+    model,
+    data: answer.data.map(({ predictions, blackBoxPredictions }) => ({
+      predictions,
+      ...(blackBoxPredictions ? { black_box_predictions: blackBoxPredictions } : {}),
+    })),
+    usage: toUsage(answer.usage),
+  };
+}

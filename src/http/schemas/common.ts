@@ -1,0 +1,92 @@
+import { z } from 'zod';
+import type { Balance } from '../../ledger/ledger.js';
+import type { QueryAmounts } from '../../providers/provider.js';
+
+export const errorSchema = z
+  .object({
+    error: z.object({
+      message: z.string().describe('What is wrong and what to do about it.'),
+      type: z.string(),
+      code: z.string().describe('Stable; programs may branch on it.'),
+      param: z.string().nullable().describe('The request field that is to blame.'),
+    }),
+  })
+  .meta({ id: 'Error' });
+
+/** The error answers that every route can give. */
+export const errorResponses = { '4xx': errorSchema, '5xx': errorSchema };
+
+export const pageQuery = z.object({
+  limit: z.coerce.number().int().min(1).max(1000).default(20),
+  after: z.string().max(128).optional().describe('Id of the last item of the page before.'),
+});
+
+/** One page of a list, in the shape of OpenAI's cursor pages. */
+export function listOf<Item extends z.ZodType>(item: Item) {
+  return z.object({
+    object: z.literal('list'),
+    data: z.array(item),
+    has_more: z.boolean(),
+    first_id: z.string().nullable(),
+    last_id: z.string().nullable(),
+  });
+}
+
+export function toList<Item extends { id: string }>(data: Item[], hasMore: boolean) {
+  return {
+    object: 'list' as const,
+    data,
+    has_more: hasMore,
+    first_id: data[0]?.id ?? null,
+    last_id: data.at(-1)?.id ?? null,
+  };
+}
+
+export const unixSeconds = z.int().describe('Unix time in seconds.');
+
+export function toUnixSeconds(date: Date): number {
+  return Math.floor(date.getTime() / 1000);
+}
+
+export const usageSchema = z.object({
+  prompt_evaluations: z.int(),
+  image_queries: z.int(),
+  requests: z.int(),
+  cost_usd: z.number(),
+});
+
+export function toUsage(amounts: QueryAmounts): z.output<typeof usageSchema> {
+  return {
+    prompt_evaluations: amounts.promptEvaluations,
+    image_queries: amounts.imageQueries,
+    requests: amounts.requests,
+    cost_usd: amounts.costMicroUsd / 1e6,
+  };
+}
+
+const unitBalance = z.object({
+  limit: z.number().nullable().describe('null: no limit.'),
+  used: z.number(),
+  reserved: z.number().describe('Sent, and not answered yet.'),
+  remaining: z.number().nullable(),
+});
+
+export const balanceSchema = z
+  .object({
+    prompt_evaluations: unitBalance,
+    image_queries: unitBalance,
+    requests: unitBalance,
+    cost_usd: unitBalance,
+  })
+  .meta({ id: 'Budget' });
+
+export function toBalance(balance: Balance): z.output<typeof balanceSchema> {
+  const { limit, used, reserved, remaining } = balance.costMicroUsd;
+  const usd = (micro: number | null) => (micro === null ? null : micro / 1e6);
+  return {
+    prompt_evaluations: balance.promptEvaluations,
+    image_queries: balance.imageQueries,
+    requests: balance.requests,
+    cost_usd: { limit: usd(limit), used: used / 1e6, reserved: reserved / 1e6, remaining: usd(remaining) },
+  };
+}

@@ -1,0 +1,205 @@
+import { z } from 'zod';
+import type { JobEvent } from '../../db/client.js';
+import type { JobMetrics } from '../../jobs/job-ownership.js';
+import { methodSchema, type JobMethod } from '../../jobs/job-request.js';
+import { eventId, type JobDetails } from '../../jobs/job-service.js';
+import type { TrainingPlan } from '../../jobs/plan.js';
+import { JOB_STATUSES, type JobStatus } from '../../jobs/state-machine.js';
+import { BUDGET_PARAMETERS } from '../../ledger/ledger.js';
+import { balanceSchema, listOf, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
+
+const metricsSchema = z
+  .object({
+    generation: z.int(),
+    best_fitness: z.number().describe('Smallest loss among the candidates, in nats.'),
+    mean_fitness: z.number(),
+    step_size: z.number().describe('σ of CMA-ES.'),
+    centre_loss: z.number().describe('Loss of the centre of the search on the training images.'),
+    head_loss: z.number(),
+    train_accuracy: z.number().describe('0 to 1, refined.'),
+    black_box_train_accuracy: z.number().describe('0 to 1, before the refinement head.'),
+    validation_accuracy: z.number().nullable().describe('0 to 1, refined; null without validation images.'),
+    validation_loss: z.number().nullable(),
+  })
+  .meta({ id: 'GenerationMetrics' });
+
+const planSchema = z
+  .object({
+    generations: z.int(),
+    training_images: z.int(),
+    validation_images: z.int(),
+    classes: z.int(),
+    per_generation: usageSchema,
+    total: usageSchema.describe('If no call has to be repeated.'),
+    decided_by: z.string().describe('The limit that decides the number of generations.'),
+    seconds_at_provider_limits: z
+      .number()
+      .nullable()
+      .describe('If the provider’s requests per second are the bottleneck; null where it states no rate.'),
+  })
+  .meta({ id: 'Plan' });
+
+export const jobSchema = z
+  .object({
+    id: z.string(),
+    object: z.literal('fine_tuning.job'),
+    model: z.string(),
+    status: z.enum(JOB_STATUSES),
+    created_at: unixSeconds,
+    started_at: unixSeconds.nullable(),
+    finished_at: unixSeconds.nullable(),
+    estimated_finish: unixSeconds.nullable(),
+    fine_tuned_model: z.string().nullable().describe('The adapter, once the job has succeeded.'),
+    training_file: z.string(),
+    validation_file: z.string().nullable(),
+    suffix: z.string().nullable(),
+    seed: z.int(),
+    metadata: z.record(z.string(), z.string()).nullable(),
+    method: methodSchema,
+    hyperparameters: z.record(z.string(), z.unknown()),
+    plan: planSchema,
+    progress: z.object({
+      generation: z.int(),
+      generations: z.int(),
+      fraction: z.number(),
+    }),
+    budget: balanceSchema,
+    metrics: z.object({ current: metricsSchema.nullable(), best: metricsSchema.nullable() }),
+    compute: z.string().nullable().describe('The TensorFlow.js backend that trains the head.'),
+    stop_reason: z.string().nullable().describe('budget_exhausted when the budget ended before the plan did.'),
+    error: z.object({ code: z.string(), message: z.string(), param: z.string().nullable() }).nullable(),
+    organization_id: z.string(),
+    result_files: z.array(z.string()),
+    trained_tokens: z.null(),
+  })
+  .meta({ id: 'FineTuningJob' });
+
+export const jobListSchema = listOf(jobSchema);
+
+export const dryRunSchema = z
+  .object({
+    object: z.literal('fine_tuning.plan'),
+    model: z.string(),
+    seed: z.int(),
+    method: methodSchema,
+    plan: planSchema,
+  })
+  .meta({ id: 'DryRun' });
+
+export const jobEventSchema = z
+  .object({
+    id: z.string(),
+    object: z.literal('fine_tuning.job.event'),
+    created_at: unixSeconds,
+    level: z.enum(['info', 'warn', 'error']),
+    type: z.enum(['message', 'metrics']),
+    message: z.string(),
+    data: z.record(z.string(), z.unknown()).nullable(),
+  })
+  .meta({ id: 'JobEvent' });
+
+export const jobEventListSchema = listOf(jobEventSchema);
+
+export const checkpointSchema = z
+  .object({
+    id: z.string(),
+    object: z.literal('fine_tuning.job.checkpoint'),
+    created_at: unixSeconds,
+    fine_tuning_job_id: z.string(),
+    fine_tuned_model_checkpoint: z.string(),
+    step_number: z.int().describe('The generation.'),
+    metrics: z.looseObject({ step: z.int() }),
+  })
+  .meta({ id: 'Checkpoint' });
+
+export const checkpointListSchema = listOf(checkpointSchema);
+
+export function toPlan(plan: TrainingPlan): z.output<typeof planSchema> {
+  return {
+    generations: plan.generations,
+    training_images: plan.trainingImages,
+    validation_images: plan.validationImages,
+    classes: plan.classes,
+    per_generation: toUsage(plan.perGeneration),
+    total: toUsage(plan.total),
+    decided_by: BUDGET_PARAMETERS[plan.decidedBy],
+    seconds_at_provider_limits: plan.secondsAtProviderLimits,
+  };
+}
+
+export function toJob(details: JobDetails): z.output<typeof jobSchema> {
+  const { job } = details;
+  const method = job.method as unknown as JobMethod;
+  return {
+    id: job.id,
+    object: 'fine_tuning.job',
+    model: details.model,
+    status: job.status as JobStatus,
+    created_at: toUnixSeconds(job.createdAt),
+    started_at: job.startedAt && toUnixSeconds(job.startedAt),
+    finished_at: job.finishedAt && toUnixSeconds(job.finishedAt),
+    estimated_finish: estimatedFinish(details),
+    fine_tuned_model: details.fineTunedModel,
+    training_file: job.trainingFileId,
+    validation_file: job.validationFileId,
+    suffix: job.suffix,
+    seed: Number(job.seed),
+    metadata: job.metadata as Record<string, string> | null,
+    method,
+    hyperparameters: method.craft.hyperparameters,
+    plan: toPlan(job.plan as unknown as TrainingPlan),
+    progress: {
+      generation: job.generation,
+      generations: job.plannedGenerations,
+      fraction: job.status === 'succeeded' ? 1 : job.generation / job.plannedGenerations,
+    },
+    budget: toBalance(details.balance),
+    metrics: {
+      current: job.currentMetrics as JobMetrics | null,
+      best: job.bestMetrics as JobMetrics | null,
+    },
+    compute: job.compute,
+    stop_reason: job.stopReason,
+    error:
+      job.errorCode === null
+        ? null
+        : { code: job.errorCode, message: job.errorMessage ?? '', param: job.errorParam },
+    organization_id: 'craft-server',
+    result_files: [],
+    trained_tokens: null,
+  };
+}
+
+/** By the mean pace since the job started; null before its first generation and after its end. */
+function estimatedFinish({ job }: JobDetails): number | null {
+  if (job.status !== 'running' || !job.startedAt || job.generation === 0) return null;
+  const elapsed = Date.now() - job.startedAt.getTime();
+  return Math.ceil((job.startedAt.getTime() + (elapsed * job.plannedGenerations) / job.generation) / 1000);
+}
+
+export function toJobEvent(event: JobEvent): z.output<typeof jobEventSchema> {
+  return {
+    id: eventId(event.id),
+    object: 'fine_tuning.job.event',
+    created_at: toUnixSeconds(event.createdAt),
+    level: event.level as 'info' | 'warn' | 'error',
+    type: event.type as 'message' | 'metrics',
+    message: event.message,
+    data: event.data as Record<string, unknown> | null,
+  };
+}
+
+export function toCheckpoint(
+  row: { id: string; jobId: string; generation: number; metrics: unknown; createdAt: Date },
+  fineTunedModel: string | null,
+): z.output<typeof checkpointSchema> {
+  return {
+    id: row.id,
+    object: 'fine_tuning.job.checkpoint',
+    created_at: toUnixSeconds(row.createdAt),
+    fine_tuning_job_id: row.jobId,
+    fine_tuned_model_checkpoint: `${fineTunedModel ?? row.jobId}:ckpt-step-${row.generation}`,
+    step_number: row.generation,
+    metrics: { step: row.generation, ...(row.metrics as Record<string, unknown>) },
+  };
+}

@@ -1,0 +1,24 @@
+import type { AdapterStore } from '../adapters/adapter-store.js';
+import type { Predictor } from '../adapters/predictor.js';
+import type { ApiKeys } from '../access/api-keys.js';
+import type { DatasetStore } from '../datasets/dataset-store.js';
+import type { EventFeed } from '../jobs/event-feed.js';
+import type { JobService } from '../jobs/job-service.js';
+import type { Ledger } from '../ledger/ledger.js';
+import type { ProviderStore } from '../providers/provider-store.js';
+
+/** What the routes call. Wired together in src/service.ts. */
+export interface Services {
+  apiKeys: ApiKeys;
+  datasets: DatasetStore;
+  providers: ProviderStore;
+  jobs: JobService;
+  events: EventFeed;
+  adapters: AdapterStore;
+  predictor: Predictor;
+  ledger: Ledger;
+  /** Throws when the service cannot do its work, saying which part is missing. */
+  checkReady(): Promise<void>;
+  /** Figures for /metrics that are read when it is scraped. */
+  gauges(): Promise<{ name: string; help: string; labels: Record<string, string>; value: number }[]>;
+}

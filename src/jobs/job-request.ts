@@ -1,0 +1,68 @@
+import { z } from 'zod';
+import { craftHyperparametersSchema } from '../craft/hyperparameters.js';
+import type { QueryLimits } from '../ledger/ledger.js';
+
+/** What a caller asks for when creating a job. The HTTP API publishes these schemas. */
+
+const MAX_COUNT = Number.MAX_SAFE_INTEGER;
+
+export const budgetSchema = z
+  .strictObject({
+    max_prompt_evaluations: z.int().min(1).max(MAX_COUNT).optional().describe('One prompt scored on one image set.'),
+    max_image_queries: z.int().min(1).max(MAX_COUNT).optional().describe('One image scored under one prompt.'),
+    max_requests: z.int().min(1).max(MAX_COUNT).optional().describe('HTTP requests to the provider.'),
+    max_cost_usd: z.number().positive().max(1e9).optional().describe("By the prices in the provider's record."),
+  })
+  .refine((budget) => Object.values(budget).some((limit) => limit !== undefined), {
+    error: 'Set at least one of max_prompt_evaluations, max_image_queries, max_requests, max_cost_usd.',
+  })
+  .describe('The job never spends more than any of these.');
+
+export const methodSchema = z.strictObject({
+  type: z.literal('craft'),
+  craft: z.strictObject({
+    strategy: z.enum(['paper']).default('paper').describe('paper: the published algorithm exactly.'),
+    hyperparameters: craftHyperparametersSchema.prefault({}),
+    budget: budgetSchema,
+    validation_fraction: z
+      .number()
+      .gt(0)
+      .max(0.5)
+      .optional()
+      .describe('Sets this share of each class aside for validation. Only without a validation split or file.'),
+    checkpoint_selection: z
+      .enum(['last', 'best_validation'])
+      .default('last')
+      .describe('Which generation becomes the adapter.'),
+  }),
+});
+
+export type JobMethod = z.output<typeof methodSchema>;
+
+export const jobRequestSchema = z.strictObject({
+  model: z.string().min(1).max(64).describe("The provider's name."),
+  training_file: z.string().min(1).max(64),
+  validation_file: z.string().min(1).max(64).nullish(),
+  suffix: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{1,64}$/, 'Use 1 to 64 letters, digits, dashes or underscores.')
+    .nullish(),
+  seed: z.int().min(0).max(2147483647).nullish().describe('Fixes everything that is random. Drawn when not given.'),
+  metadata: z
+    .record(z.string().max(64), z.string().max(512))
+    .refine((metadata) => Object.keys(metadata).length <= 16, { error: 'At most 16 entries.' })
+    .nullish(),
+  method: methodSchema,
+});
+
+export type JobRequest = z.output<typeof jobRequestSchema>;
+
+/** The budget in the ledger's units; a cost limit is rounded down to whole micro-dollars. */
+export function toQueryLimits(budget: z.output<typeof budgetSchema>): QueryLimits {
+  return {
+    promptEvaluations: budget.max_prompt_evaluations ?? null,
+    imageQueries: budget.max_image_queries ?? null,
+    requests: budget.max_requests ?? null,
+    costMicroUsd: budget.max_cost_usd === undefined ? null : Math.floor(budget.max_cost_usd * 1e6 + 1e-6),
+  };
+}

@@ -1,0 +1,98 @@
+import { InvalidRequestError } from '../errors.js';
+import type { Dataset, DatasetImage } from '../datasets/dataset.js';
+import { splitValidation } from '../datasets/validation-split.js';
+import type { ProviderImage } from '../providers/provider.js';
+
+/** The images a job trains on and validates with, in a fixed order, each with its class. */
+export interface LabelledImages {
+  classes: string[];
+  training: LabelledSet;
+  validation: LabelledSet;
+}
+
+export interface LabelledSet {
+  images: ProviderImage[];
+  /** [images], index into classes */
+  labels: Int32Array;
+}
+
+/**
+ * Chooses the job's images: validation comes from the validation file, else from the training file's validation split,
+ * else from a seeded, stratified share of the training images.
+ * @throws InvalidRequestError when the two files do not go together
+ */
+export function chooseImages(
+  training: Dataset,
+  validation: Dataset | null,
+  options: { validationFraction?: number; seed: number },
+): LabelledImages {
+  const trainingImages = training.images.filter((image) => image.split === 'train');
+  const ownValidation = training.images.filter((image) => image.split === 'validation');
+  const { validationFraction } = options;
+  if (validationFraction !== undefined && (validation || ownValidation.length > 0)) {
+    throw new InvalidRequestError({
+      code: 'validation_given_twice',
+      param: 'method.craft.validation_fraction',
+      message: 'The job has validation images already (a validation_file or a validation/ folder). Leave validation_fraction out.',
+    });
+  }
+  if (validation) {
+    return {
+      classes: training.classes,
+      training: toSet(training, trainingImages),
+      validation: validationSet(training, validation, trainingImages),
+    };
+  }
+  if (validationFraction === undefined) {
+    return {
+      classes: training.classes,
+      training: toSet(training, trainingImages),
+      validation: toSet(training, ownValidation),
+    };
+  }
+  const split = splitValidation(trainingImages, validationFraction, options.seed);
+  if (split.validation.length === 0) {
+    throw new InvalidRequestError({
+      code: 'validation_fraction_too_small',
+      param: 'method.craft.validation_fraction',
+      message: `A share of ${validationFraction} sets no image of any class aside. Raise it, or leave it out.`,
+    });
+  }
+  return {
+    classes: training.classes,
+    training: toSet(training, split.train),
+    validation: toSet(training, split.validation),
+  };
+}
+
+/** All images of the validation file, whatever folder they lie in; its classes are matched by name. */
+function validationSet(training: Dataset, validation: Dataset, trainingImages: DatasetImage[]): LabelledSet {
+  const classIndex = new Map(training.classes.map((name, index) => [name, index]));
+  const unknown = validation.classes.filter((name) => !classIndex.has(name));
+  if (unknown.length > 0) {
+    throw new InvalidRequestError({
+      code: 'validation_classes_unknown',
+      param: 'validation_file',
+      message: `The validation file has classes that the training file has not: ${unknown.slice(0, 5).join(', ')}. Name them alike.`,
+    });
+  }
+  const trained = new Set(trainingImages.map((image) => image.sha256));
+  const leaked = validation.images.find((image) => trained.has(image.sha256));
+  if (leaked) {
+    throw new InvalidRequestError({
+      code: 'validation_leak',
+      param: 'validation_file',
+      message: `Validation image ${leaked.name} is a training image too. Remove it from one of the files.`,
+    });
+  }
+  const set = toSet(validation, validation.images);
+  const labels = set.labels.map((label) => classIndex.get(validation.classes[label]) ?? -1);
+  return { images: set.images, labels };
+}
+
+function toSet(dataset: Dataset, images: DatasetImage[]): LabelledSet {
+  return {
+    images: images.map((image) => ({ sha256: image.sha256, bytes: () => dataset.read(image) })),
+    labels: Int32Array.from(images, (image) => image.classIndex),
+  };
+}

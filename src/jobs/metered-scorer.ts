@@ -1,0 +1,122 @@
+import type { Score, ScoringRequest } from '../craft/trainer.js';
+import type { Ledger } from '../ledger/ledger.js';
+import { meteredCall, TRAINING_RETRIES } from '../ledger/metered-call.js';
+import { costMicroUsd, type Provider } from '../providers/provider.js';
+import { type CallRange, cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
+import type { LabelledImages } from './labelled-images.js';
+import { mapConcurrent } from '../providers/map-concurrent.js';
+
+/** The worker is being shut down: nothing is wrong, another one goes on. */
+export class HandedBackError extends Error {
+  override readonly name = 'HandedBackError';
+}
+
+export interface MeteredScorerOptions {
+  jobId: string;
+  epoch: number;
+  worker: string;
+  provider: Provider;
+  ledger: Ledger;
+  images: LabelledImages;
+  /** Stops between two provider calls; what is in flight is awaited, because it is paid for. */
+  signal: AbortSignal;
+}
+
+/** Answers the trainer's requests with provider calls, each under the ledger, as many in flight as the provider takes. */
+export class MeteredScorer {
+  private generation = 0;
+  private chunksBefore = 0;
+
+  constructor(private readonly options: MeteredScorerOptions) {}
+
+  /** A score function for one generation; the calls of a generation are numbered through. */
+  forGeneration(generation: number): Score {
+    this.generation = generation;
+    this.chunksBefore = 0;
+    return (request, receive) => this.score(request, receive);
+  }
+
+  private async score(request: ScoringRequest, receive: (promptIndex: number, logits: Float32Array) => void) {
+    const { provider, images, signal } = this.options;
+    const imageCount = images[request.imageSet].images.length;
+    const classCount = images.classes.length;
+    const calls = cutIntoCalls(request.promptCount, imageCount, provider.limits, this.chunksBefore);
+    this.chunksBefore += calls.length;
+    const answers = new PromptAnswers(imageCount, classCount, receive);
+    await mapConcurrent(calls, provider.limits.concurrency, async (call) => {
+      if (signal.aborted) throw new HandedBackError('The worker is shutting down.');
+      answers.add(call, await this.send(request, call));
+    });
+  }
+
+  private send(request: ScoringRequest, call: CallRange): Promise<Float32Array> {
+    const { jobId, epoch, worker, provider, ledger, images, signal } = this.options;
+    const imageQueries = call.promptCount * call.imageCount;
+    const promptLength = request.prompts.length / request.promptCount;
+    const values = request.prompts.subarray(
+      call.firstPrompt * promptLength,
+      (call.firstPrompt + call.promptCount) * promptLength,
+    );
+    return meteredCall(
+      ledger,
+      {
+        accountId: jobId,
+        providerId: provider.id,
+        purpose: request.purpose,
+        amounts: {
+          promptEvaluations: promptEvaluationsOf(call),
+          imageQueries,
+          requests: 1,
+          costMicroUsd: costMicroUsd(provider.prices, 1, imageQueries),
+        },
+        guard: { kind: 'running_job', jobId, epoch },
+        generation: this.generation,
+        chunk: call.chunk,
+        worker,
+      },
+      TRAINING_RETRIES,
+      signal,
+      () =>
+        provider.score({
+          prompts: { kind: 'context', count: call.promptCount, values },
+          images: images[request.imageSet].images.slice(call.firstImage, call.firstImage + call.imageCount),
+          classNames: images.classes,
+        }),
+    );
+  }
+}
+
+/** Puts the logits of a prompt together from the calls that carried parts of its images. */
+class PromptAnswers {
+  private readonly partial = new Map<number, { logits: Float32Array; missing: number }>();
+
+  constructor(
+    private readonly imageCount: number,
+    private readonly classCount: number,
+    private readonly receive: (promptIndex: number, logits: Float32Array) => void,
+  ) {}
+
+  /** @param logits [call's prompts, call's images, C] */
+  add(call: CallRange, logits: Float32Array): void {
+    const size = call.imageCount * this.classCount;
+    for (let i = 0; i < call.promptCount; i++) {
+      const part = logits.subarray(i * size, (i + 1) * size);
+      const prompt = call.firstPrompt + i;
+      if (call.imageCount === this.imageCount) {
+        this.receive(prompt, part);
+        continue;
+      }
+      const entry = this.partial.get(prompt) ?? {
+        logits: new Float32Array(this.imageCount * this.classCount),
+        missing: this.imageCount,
+      };
+      this.partial.set(prompt, entry);
+      entry.logits.set(part, call.firstImage * this.classCount);
+      entry.missing -= call.imageCount;
+      if (entry.missing === 0) {
+        this.partial.delete(prompt);
+        this.receive(prompt, entry.logits);
+      }
+    }
+  }
+}

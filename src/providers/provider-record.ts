@@ -1,0 +1,109 @@
+import { z } from 'zod';
+
+/** What a caller says of a provider when registering it. The HTTP API publishes these schemas. */
+
+export const credentialsSchema = z
+  .discriminatedUnion('type', [
+    z.strictObject({ type: z.literal('bearer'), token: z.string().min(1).max(4096) }),
+    z.strictObject({
+      type: z.literal('header'),
+      name: z.string().regex(/^[A-Za-z0-9-]{1,64}$/),
+      value: z.string().min(1).max(4096),
+    }),
+  ])
+  .describe('Stored encrypted, never returned.');
+
+export type Credentials = z.output<typeof credentialsSchema>;
+
+const tensorName = (fallback: string) => z.string().min(1).max(128).default(fallback);
+
+export const openInferenceSettingsSchema = z
+  .strictObject({
+    tensors: z
+      .strictObject({
+        images: tensorName('images').describe('Input, BYTES [N]: encoded images.'),
+        class_names: tensorName('class_names').describe('Input, BYTES [C].'),
+        context: tensorName('context').describe('Input, FP32 [P, m, d]: context tokens.'),
+        template: tensorName('template').describe('Input, BYTES [P]: text templates with {} for the class name.'),
+        logits: tensorName('logits').describe('Output, FP32 [P, N, C].'),
+      })
+      .prefault({})
+      .describe('Names of the tensors at the model.'),
+    soft_prompt: z
+      .strictObject({
+        context_tokens: z.int().min(1).max(64),
+        context_width: z.int().min(1).max(8192),
+        initial_context: z.base64().optional().describe('Starting prompt [m, d], little-endian float32 in base64.'),
+      })
+      .optional()
+      .describe('Only for models whose metadata does not state it.'),
+    unbilled_statuses: z
+      .array(z.int().min(300).max(599))
+      .max(100)
+      .default([])
+      .describe('HTTP statuses after which it is certain that nothing was billed. 429 always is one.'),
+  })
+  .prefault({});
+
+export type OpenInferenceSettings = z.output<typeof openInferenceSettingsSchema>;
+
+export const limitsSchema = z.strictObject({
+  requests_per_second: z.number().positive().max(1e6).nullable().default(null),
+  concurrency: z.int().min(1).max(256).default(4).describe('Requests in flight at once.'),
+  images_per_request: z.int().min(1).max(65536).default(256),
+  prompts_per_request: z.int().min(1).max(1000).default(64),
+  timeout_ms: z.int().min(100).max(600_000).default(60_000),
+});
+
+export const pricesSchema = z.strictObject({
+  per_request_usd: z.number().min(0).max(1000).default(0),
+  per_image_query_usd: z.number().min(0).max(1000).default(0),
+});
+
+export const PROVIDER_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
+
+export const providerInputSchema = z.strictObject({
+  name: z
+    .string()
+    .regex(PROVIDER_NAME, 'Use 1 to 64 lower-case letters, digits, dots, dashes or underscores.')
+    .describe('Jobs name the provider by it, as `model`.'),
+  protocol: z.enum(['open_inference']),
+  base_url: z
+    .url({ protocol: /^https?$/ })
+    .max(2048)
+    .describe('For open_inference: the part before /v2.'),
+  remote_model: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,128}$/)
+    .describe("The model's name at the provider."),
+  credentials: credentialsSchema.optional(),
+  limits: limitsSchema.prefault({}),
+  prices: pricesSchema.prefault({}),
+  settings: openInferenceSettingsSchema,
+});
+
+export type ProviderInput = z.output<typeof providerInputSchema>;
+
+export const providerPatchSchema = z.strictObject({
+  base_url: providerInputSchema.shape.base_url.optional(),
+  remote_model: providerInputSchema.shape.remote_model.optional(),
+  credentials: credentialsSchema.nullable().optional().describe('null removes them.'),
+  limits: z
+    .strictObject({
+      requests_per_second: z.number().positive().max(1e6).nullable().optional(),
+      concurrency: z.int().min(1).max(256).optional(),
+      images_per_request: z.int().min(1).max(65536).optional(),
+      prompts_per_request: z.int().min(1).max(1000).optional(),
+      timeout_ms: z.int().min(100).max(600_000).optional(),
+    })
+    .optional(),
+  prices: z
+    .strictObject({
+      per_request_usd: z.number().min(0).max(1000).optional(),
+      per_image_query_usd: z.number().min(0).max(1000).optional(),
+    })
+    .optional(),
+  settings: openInferenceSettingsSchema.optional(),
+});
+
+export type ProviderPatch = z.output<typeof providerPatchSchema>;

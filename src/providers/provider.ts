@@ -1,0 +1,87 @@
+/**
+ * A black-box vision-language model, as the rest of the product sees it: something that scores images against class
+ * names under a prompt, one HTTP request at a time, and says honestly what it can do. Protocols implement this.
+ */
+
+/** What the provider said it can do when it was registered. */
+export interface ProviderCapabilities {
+  promptSpace: 'soft' | 'text';
+  /** m, the number of context tokens a soft prompt has; null where prompts are text. */
+  contextTokens: number | null;
+  /** d, the width of one context token. */
+  contextWidth: number | null;
+  /** The provider's own starting prompt p0 [m, d], little-endian float32 in base64; null when it names none. */
+  initialContext: string | null;
+  /** The text template its zero-shot answer uses, with `{}` for the class name. */
+  defaultTemplate: string;
+  maxImagesPerRequest: number | null;
+  maxPromptsPerRequest: number | null;
+  returns: 'logits' | 'log_probabilities';
+  /** Whether an image that was sent before may be named by its SHA-256. */
+  imageReferences: boolean;
+}
+
+/** How the provider may be called, and what it charges. */
+export interface ProviderLimits {
+  requestsPerSecond: number | null;
+  concurrency: number;
+  imagesPerRequest: number;
+  promptsPerRequest: number;
+  timeoutMs: number;
+}
+
+export interface ProviderImage {
+  /** SHA-256 of the encoded bytes, in hexadecimal. */
+  sha256: string;
+  /** The encoded image; called only when it has to be sent. */
+  bytes(): Promise<Buffer>;
+}
+
+export type Prompts =
+  | { kind: 'context'; count: number; /** [P, m, d] */ values: Float32Array }
+  | { kind: 'template'; count: number; /** each with one `{}` for the class name */ templates: string[] };
+
+export interface ScoreRequest {
+  prompts: Prompts;
+  images: ProviderImage[];
+  classNames: string[];
+  signal?: AbortSignal;
+}
+
+export interface Provider {
+  readonly id: string;
+  readonly name: string;
+  readonly protocol: string;
+  /** The model's name at the provider. */
+  readonly remoteModel: string;
+  readonly capabilities: ProviderCapabilities;
+  readonly limits: ProviderLimits;
+  readonly prices: ProviderPrices;
+  /**
+   * Scores every image under every prompt with exactly one billable request; never retries by itself.
+   * @returns logits [P, N, C]
+   * @throws ProviderCallError
+   */
+  score(request: ScoreRequest): Promise<Float32Array>;
+  close(): Promise<void>;
+}
+
+/** Prices in nano-dollars: integers, also below a micro-dollar. */
+export interface ProviderPrices {
+  perRequestNanoUsd: bigint;
+  perImageQueryNanoUsd: bigint;
+}
+
+/** What a provider call costs, in the ledger's units. All are whole numbers. */
+export interface QueryAmounts {
+  promptEvaluations: number;
+  imageQueries: number;
+  requests: number;
+  costMicroUsd: number;
+}
+
+/** The price of a call in micro-dollars, rounded up so that a limit is never passed by rounding. */
+export function costMicroUsd(prices: ProviderPrices, requests: number, imageQueries: number): number {
+  const nano = prices.perRequestNanoUsd * BigInt(requests) + prices.perImageQueryNanoUsd * BigInt(imageQueries);
+  return Number((nano + 999n) / 1000n);
+}

@@ -1,0 +1,284 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Agent, errors as undiciErrors, request } from 'undici';
+import { ProviderCallError } from './provider-call-error.js';
+
+/**
+ * HTTP to one provider: keep-alive connections, the provider's concurrency and request rate, time-outs, a limit on the
+ * size of answers, and the knowledge of which failures may have been billed.
+ */
+export interface TransportOptions {
+  providerName: string;
+  baseUrl: string;
+  headers: Record<string, string>;
+  requestsPerSecond: number | null;
+  concurrency: number;
+  timeoutMs: number;
+  maxResponseBytes: number;
+  /** HTTP statuses after which it is certain that nothing was billed; 429 is always one. */
+  unbilledStatuses: number[];
+}
+
+export interface TransportRequest {
+  method: 'GET' | 'POST';
+  /** Relative to the base URL, starting with a slash. */
+  path: string;
+  headers?: Record<string, string>;
+  body?: Buffer;
+  signal?: AbortSignal;
+}
+
+export interface TransportResponse {
+  status: number;
+  headers: Record<string, string | string[] | undefined>;
+  body: Buffer;
+}
+
+const NOT_SENT = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'UND_ERR_CONNECT_TIMEOUT',
+  'CERT_HAS_EXPIRED',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
+
+export class Transport {
+  private readonly agent: Agent;
+  private readonly basePath: string;
+  private readonly origin: string;
+  private readonly waiting: (() => void)[] = [];
+  private inFlight = 0;
+  private nextSendAt = 0;
+
+  constructor(private readonly options: TransportOptions) {
+    const url = new URL(options.baseUrl);
+    this.origin = url.origin;
+    this.basePath = url.pathname.replace(/\/+$/, '');
+    this.agent = new Agent({
+      connections: options.concurrency,
+      keepAliveTimeout: 30_000,
+      headersTimeout: options.timeoutMs,
+      bodyTimeout: options.timeoutMs,
+      connect: { timeout: Math.min(10_000, options.timeoutMs) },
+    });
+  }
+
+  /**
+   * Sends one request and reads the whole answer. Waits for a free place first (concurrency, requests per second).
+   * @throws ProviderCallError for anything but a 2xx answer.
+   */
+  async send(input: TransportRequest): Promise<TransportResponse> {
+    if (!(await this.acquire(input.signal))) throw this.notSent();
+    try {
+      if (!(await this.pace(input.signal))) throw this.notSent();
+      const response = await this.exchange(input);
+      if (response.status >= 200 && response.status < 300) return response;
+      throw this.statusError(response);
+    } finally {
+      this.release();
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.agent.destroy();
+  }
+
+  private async exchange(input: TransportRequest): Promise<TransportResponse> {
+    const deadline = AbortSignal.timeout(this.options.timeoutMs);
+    const signal = input.signal ? AbortSignal.any([input.signal, deadline]) : deadline;
+    try {
+      const answer = await request(this.origin + this.basePath + input.path, {
+        method: input.method,
+        headers: { ...this.options.headers, ...input.headers },
+        body: input.body,
+        signal,
+        dispatcher: this.agent,
+      });
+      return {
+        status: answer.statusCode,
+        headers: answer.headers,
+        body: await this.readBody(answer.body, Number(answer.headers['content-length'] ?? 0)),
+      };
+    } catch (error) {
+      throw this.connectionError(error, input.signal);
+    }
+  }
+
+  private async readBody(body: AsyncIterable<Buffer>, announced: number): Promise<Buffer> {
+    const limit = this.options.maxResponseBytes;
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const tooLarge = () =>
+      new ProviderCallError({
+        code: 'provider_answer_too_large',
+        message: `Provider "${this.options.providerName}" answered with more than ${limit} bytes. Lower images_per_request or prompts_per_request in its record.`,
+        billing: 'billed',
+        retryable: false,
+      });
+    if (announced > limit) throw tooLarge();
+    for await (const chunk of body) {
+      size += chunk.length;
+      if (size > limit) throw tooLarge();
+      chunks.push(chunk);
+    }
+    return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, size);
+  }
+
+  private connectionError(error: unknown, callerSignal: AbortSignal | undefined): Error {
+    if (error instanceof ProviderCallError) return error;
+    const { providerName: name, timeoutMs } = this.options;
+    const code = errorCode(error);
+    if (callerSignal?.aborted) {
+      return new ProviderCallError({
+        code: 'provider_call_aborted',
+        message: `The call to provider "${name}" was given up because its caller stopped.`,
+        billing: 'unknown',
+        retryable: false,
+        cause: error,
+      });
+    }
+    if (code !== undefined && NOT_SENT.has(code)) {
+      return new ProviderCallError({
+        code: 'provider_unreachable',
+        message: `Provider "${name}" cannot be reached (${code}). Check its base_url and that it is running.`,
+        billing: 'unbilled',
+        retryable: true,
+        cause: error,
+      });
+    }
+    const timedOut =
+      (error instanceof Error && error.name === 'TimeoutError') ||
+      error instanceof undiciErrors.HeadersTimeoutError ||
+      error instanceof undiciErrors.BodyTimeoutError;
+    return new ProviderCallError({
+      code: timedOut ? 'provider_timeout' : 'provider_connection_lost',
+      message: timedOut
+        ? `Provider "${name}" did not answer within ${timeoutMs} ms. Raise timeout_ms in its record, or lower images_per_request.`
+        : `The connection to provider "${name}" was lost before its answer was complete (${code ?? 'unknown reason'}).`,
+      billing: 'unknown',
+      retryable: true,
+      cause: error,
+    });
+  }
+
+  private statusError(response: TransportResponse): ProviderCallError {
+    const { providerName: name, unbilledStatuses } = this.options;
+    const { status } = response;
+    const unbilled = status === 429 || unbilledStatuses.includes(status);
+    const { said, providerCode } = providerWords(response.body);
+    const shared = {
+      billing: unbilled ? ('unbilled' as const) : ('unknown' as const),
+      retryAfterSeconds: retryAfterSeconds(response.headers['retry-after']),
+      providerCode,
+    };
+    const quoted = said === undefined ? '' : ` It said: ${said}`;
+    if (status === 429) {
+      return new ProviderCallError({
+        code: 'provider_rate_limited',
+        message: `Provider "${name}" answered 429 (too many requests). Lower requests_per_second in its record.${quoted}`,
+        retryable: true,
+        ...shared,
+      });
+    }
+    if (status === 401 || status === 403) {
+      return new ProviderCallError({
+        code: 'provider_credentials_refused',
+        message: `Provider "${name}" refused our credentials (${status}). Update them with PATCH /v1/providers.`,
+        retryable: false,
+        ...shared,
+      });
+    }
+    if (status === 408 || status >= 500) {
+      return new ProviderCallError({
+        code: 'provider_unavailable',
+        message: `Provider "${name}" answered ${status}.${quoted}`,
+        retryable: true,
+        ...shared,
+      });
+    }
+    return new ProviderCallError({
+      code: 'provider_refused_request',
+      message: `Provider "${name}" answered ${status}. Check its base_url, remote_model and settings.${quoted}`,
+      retryable: false,
+      ...shared,
+    });
+  }
+
+  private notSent(): ProviderCallError {
+    return new ProviderCallError({
+      code: 'provider_call_aborted',
+      message: `The call to provider "${this.options.providerName}" was given up before it was sent.`,
+      billing: 'unbilled',
+      retryable: false,
+    });
+  }
+
+  /** Waits for a place among the requests in flight. @returns false when the caller gave up first */
+  private async acquire(signal: AbortSignal | undefined): Promise<boolean> {
+    if (signal?.aborted) return false;
+    if (this.inFlight < this.options.concurrency) {
+      this.inFlight++;
+      return true;
+    }
+    await new Promise<void>((resolve) => this.waiting.push(resolve));
+    if (!signal?.aborted) return true;
+    this.release();
+    return false;
+  }
+
+  /** Hands the place to the next in line, or frees it. */
+  private release(): void {
+    const next = this.waiting.shift();
+    if (next) next();
+    else this.inFlight--;
+  }
+
+  /** Spaces sends evenly, so that no window of a second ever holds more than the provider allows. */
+  private async pace(signal: AbortSignal | undefined): Promise<boolean> {
+    if (this.options.requestsPerSecond === null) return true;
+    const now = performance.now();
+    const sendAt = Math.max(now, this.nextSendAt);
+    this.nextSendAt = sendAt + 1000 / this.options.requestsPerSecond;
+    if (sendAt > now) await sleep(sendAt - now, undefined, { signal }).catch(() => undefined);
+    return !signal?.aborted;
+  }
+}
+
+function errorCode(error: unknown): string | undefined {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if ('code' in cause && typeof cause.code === 'string') return cause.code;
+  }
+  return undefined;
+}
+
+/** Seconds from a Retry-After header, which holds either seconds or an HTTP date; undefined when it is neither. */
+export function retryAfterSeconds(header: string | string[] | undefined): number | undefined {
+  const value = Array.isArray(header) ? header[0] : header;
+  if (value === undefined) return undefined;
+  const seconds = Number(value);
+  if (Number.isFinite(seconds)) return Math.max(0, seconds);
+  const date = Date.parse(value);
+  return Number.isNaN(date) ? undefined : Math.max(0, (date - Date.now()) / 1000);
+}
+
+/** What the provider said of its own failure, short and printable, and the code it gave it. */
+function providerWords(body: Buffer): { said?: string; providerCode?: string } {
+  const text = body.subarray(0, 100_000).toString('utf8');
+  const short = (words: string) => words.replace(/[^\x20-\x7e]+/g, ' ').trim().slice(0, 300) || undefined;
+  try {
+    const parsed: unknown = JSON.parse(text);
+    if (typeof parsed === 'object' && parsed !== null) {
+      const error = 'error' in parsed ? parsed.error : undefined;
+      const nested = typeof error === 'object' && error !== null && 'message' in error ? error.message : undefined;
+      const said = typeof error === 'string' ? error : typeof nested === 'string' ? nested : text;
+      const providerCode = 'code' in parsed && typeof parsed.code === 'string' ? parsed.code : undefined;
+      return { said: short(said), providerCode };
+    }
+  } catch {
+    // Not JSON: the text itself is what it said.
+  }
+  return { said: short(text) };
+}

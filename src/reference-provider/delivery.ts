@@ -1,0 +1,76 @@
+import type { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { EncodedBody } from '../formats/open-inference-binary.js';
+import type { Fault, Verdict } from './misbehaviour.js';
+
+const ERROR_TEXTS = { 429: 'Too many requests.', 500: 'Internal error.', 503: 'The model is not available.' } as const;
+
+/** Writes answers to the network, with the faults that were asked for. */
+export class Delivery {
+  private readonly hanging = new Set<Socket>();
+  private readonly closing = new AbortController();
+
+  get closed(): boolean {
+    return this.closing.signal.aborted;
+  }
+
+  /** Waits and fails as `verdict` says. @returns whether the request has been dealt with, so that nothing is computed. */
+  async interrupts(verdict: Verdict, request: FastifyRequest, reply: FastifyReply): Promise<boolean> {
+    if (verdict.latencyMs > 0) {
+      await delay(verdict.latencyMs, undefined, { signal: this.closing.signal }).catch(() => {});
+    }
+    const { kind, retryAfterSeconds } = verdict.fault ?? {};
+    switch (kind) {
+      case '429':
+      case '500':
+      case '503':
+        if (retryAfterSeconds !== undefined && kind !== '500') reply.header('retry-after', String(retryAfterSeconds));
+        reply.code(Number(kind)).send({ error: ERROR_TEXTS[kind] });
+        return true;
+      case 'drop_before':
+        reply.hijack();
+        request.raw.socket.destroy();
+        return true;
+      case 'hang':
+        reply.hijack();
+        this.hang(request.raw.socket);
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** Answers 200 with `answer`, or spoils it as `fault` says. */
+  send(answer: EncodedBody, fault: Fault | undefined, request: FastifyRequest, reply: FastifyReply): void {
+    const { body } = answer;
+    switch (fault?.kind) {
+      case 'drop_after':
+        reply.hijack();
+        request.raw.socket.destroy();
+        return;
+      case 'truncate':
+        reply.hijack();
+        reply.raw.writeHead(200, { ...answer.headers, 'content-length': body.byteLength });
+        reply.raw.write(body.subarray(0, body.byteLength >> 1), () => request.raw.socket.end());
+        return;
+      case 'malformed':
+        reply.headers(answer.headers).send(Buffer.from('<!doctype html><title>502 Bad Gateway</title>'));
+        return;
+      default:
+        reply.headers(answer.headers).send(Buffer.from(body.buffer, body.byteOffset, body.byteLength));
+    }
+  }
+
+  /** Ends what waits on purpose, so that the server can close. */
+  close(): void {
+    this.closing.abort();
+    for (const socket of this.hanging) socket.destroy();
+  }
+
+  private hang(socket: Socket): void {
+    if (this.closed) socket.destroy();
+    this.hanging.add(socket);
+    socket.once('close', () => this.hanging.delete(socket));
+  }
+}

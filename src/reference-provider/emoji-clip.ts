@@ -1,0 +1,87 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { InferenceSession } from 'onnxruntime-node';
+import { ImageFeatures } from './image-features.js';
+import { cosineLogits } from './logits.js';
+import { type ModelConfig, readModelFiles } from './model-files.js';
+import { openSession } from './onnx-session.js';
+import { ClassList, type Prompt, TextFeatures } from './text-features.js';
+
+export interface ScoreRequest {
+  /** Encoded images, or ASCII references `sha256:<64 hex>` to images sent before. */
+  images: Uint8Array[];
+  classNames: string[];
+  prompts: Prompt[];
+}
+
+export interface EmojiClipOptions {
+  /** Holds config.json, tokenizer.json, token_embedding.safetensors, vision.onnx and text.onnx. */
+  modelDirectory: string;
+  /** Threads of one model run; by default the number of cores. */
+  threads?: number;
+  /** Images whose features are remembered (512 bytes each). */
+  maxCachedImages?: number;
+}
+
+const DEFAULT_CACHED_IMAGES = 65_536;
+const CACHED_TEXT_FLOATS = 16 * 1024 * 1024;
+// The logits of large requests are computed in slices of about this many milliseconds, so that others get a turn.
+const SLICE_MS = 10;
+
+/** The black box: a small CLIP, from encoded images, class names and prompts to logits. */
+export class EmojiClip {
+  private constructor(
+    readonly config: ModelConfig,
+    private readonly images: ImageFeatures,
+    private readonly texts: TextFeatures,
+    private readonly sessions: InferenceSession[],
+  ) {}
+
+  static async load(options: EmojiClipOptions): Promise<EmojiClip> {
+    const files = await readModelFiles(options.modelDirectory);
+    const vision = await openSession(files.visionPath, options.threads);
+    const text = await openSession(files.textPath, options.threads);
+    const images = new ImageFeatures(vision, files.config, options.maxCachedImages ?? DEFAULT_CACHED_IMAGES);
+    return new EmojiClip(files.config, images, new TextFeatures(text, files, CACHED_TEXT_FLOATS), [vision, text]);
+  }
+
+  /** Context tokens [context positions, width] that give the same answers as the default template. */
+  initialContext(): Float32Array {
+    return this.texts.initialContext();
+  }
+
+  /** Logits [prompts, images, classes], row-major. The same inputs give the same bits in whatever company they come. */
+  async score(request: ScoreRequest): Promise<Float32Array> {
+    const classes = new ClassList(request.classNames);
+    const imageFeatures = await this.images.of(request.images);
+    const perPrompt = request.images.length * classes.names.length;
+    const logits = new Float32Array(request.prompts.length * perPrompt);
+    let sliceEnd = performance.now() + SLICE_MS;
+    for (const [p, prompt] of request.prompts.entries()) {
+      const textFeatures = await this.texts.of(prompt, classes);
+      cosineLogits(
+        imageFeatures,
+        request.images.length,
+        textFeatures,
+        classes.names.length,
+        this.config.embed_dim,
+        this.config.logit_scale,
+        logits.subarray(p * perPrompt, (p + 1) * perPrompt),
+      );
+      if (performance.now() > sliceEnd) {
+        await nextTurn();
+        sliceEnd = performance.now() + SLICE_MS;
+      }
+    }
+    return logits;
+  }
+
+  /** Forgets all remembered features; references to images sent before become unknown. */
+  forget(): void {
+    this.images.clear();
+    this.texts.clear();
+  }
+
+  async close(): Promise<void> {
+    for (const session of this.sessions) await session.release();
+  }
+}

@@ -1,0 +1,85 @@
+import fastify, { type FastifyError, type FastifyInstance, type FastifyServerOptions } from 'fastify';
+import { CraftError } from '../errors.js';
+import { OpenInferenceFormatError } from '../formats/open-inference-binary.js';
+import { controlRoutes } from './control-routes.js';
+import { Delivery } from './delivery.js';
+import type { EmojiClip } from './emoji-clip.js';
+import { UnknownImagesError } from './image-features.js';
+import { Misbehaviour } from './misbehaviour.js';
+import { openInferenceRoutes } from './open-inference-routes.js';
+import { UsageCounter } from './usage-counter.js';
+
+export interface ServerOptions {
+  model: EmojiClip;
+  /** The keys that may use the model; without them any key, or none, may. */
+  apiKeys?: string[];
+  /** The key of the control endpoints; without it they are open. */
+  controlKey?: string;
+  logger?: FastifyServerOptions['logger'];
+  /** Largest request body in bytes. */
+  bodyLimit?: number;
+}
+
+export interface ReferenceServer {
+  app: FastifyInstance;
+  usage: UsageCounter;
+  misbehaviour: Misbehaviour;
+}
+
+const BODY_LIMIT = 256 * 1024 * 1024;
+
+/** Builds the provider's HTTP server; it does not listen yet. */
+export function buildServer(options: ServerOptions): ReferenceServer {
+  const { model, apiKeys, controlKey } = options;
+  const bodyLimit = options.bodyLimit ?? BODY_LIMIT;
+  const usage = new UsageCounter();
+  const misbehaviour = new Misbehaviour();
+  const delivery = new Delivery();
+  const app: FastifyInstance = fastify({ logger: quietly(options.logger), bodyLimit });
+
+  app.setErrorHandler((error: FastifyError | CraftError | OpenInferenceFormatError, request, reply) => {
+    if (error instanceof OpenInferenceFormatError) {
+      return reply.code(400).send({ error: error.message, code: `format_${error.code}` });
+    }
+    if (error instanceof CraftError) {
+      const missing = error instanceof UnknownImagesError ? { missing: error.missing } : {};
+      return reply.code(error.status).send({ error: error.message, code: error.code, ...missing });
+    }
+    if (error.statusCode === 413) {
+      return reply.code(413).send({ error: `The body is larger than ${bodyLimit} bytes.`, code: 'body_too_large' });
+    }
+    if (error.statusCode !== undefined && error.statusCode < 500) {
+      return reply.code(error.statusCode).send({ error: error.message });
+    }
+    request.log.error({ err: error }, 'unexpected error');
+    return reply.code(500).send({ error: 'Internal error.' });
+  });
+  app.setNotFoundHandler((request, reply) => {
+    reply.code(404).send({ error: `There is no ${request.method} ${pathOf(request.url)} here.`, code: 'not_found' });
+  });
+  app.addHook('preClose', async () => delivery.close());
+  // Otherwise a client's keep-alive would hold the closing server until it times out.
+  app.addHook('onSend', async (_request, reply) => {
+    if (delivery.closed) reply.header('connection', 'close');
+  });
+  app.register(openInferenceRoutes, { model, usage, misbehaviour, delivery, apiKeys });
+  app.register(controlRoutes, { model, usage, misbehaviour, controlKey });
+  return { app, usage, misbehaviour };
+}
+
+/** Logs paths without their query, which may name an API key; headers and bodies are never logged. */
+function quietly(logger: ServerOptions['logger']): FastifyServerOptions['logger'] {
+  if (logger === undefined || logger === false) return false;
+  const given = logger === true ? {} : logger;
+  return {
+    ...given,
+    serializers: {
+      ...given.serializers,
+      req: (request) => ({ method: request.method, path: pathOf(request.url) }),
+    },
+  };
+}
+
+function pathOf(url: string): string {
+  return url.split('?', 1)[0];
+}

@@ -1,0 +1,23 @@
+import type { Logger } from 'pino';
+import type { Config } from './config.js';
+import type { Core } from './core.js';
+import { runInChildProcess } from './jobs/training-process.js';
+import { HandBack, openQueueConnection, startTrainingWorker } from './queue/queue.js';
+
+/** Takes jobs from the queue and runs each in a process of its own, so that its arithmetic never delays a lock. */
+export async function startWorker(core: Core, config: Config, log: Logger): Promise<{ close(): Promise<void> }> {
+  const connection = openQueueConnection({ redisUrl: config.redisUrl, connectionString: core.connectionString });
+  const worker = await startTrainingWorker(connection, {
+    concurrency: config.workerConcurrency,
+    log,
+    process: async (jobId, signal) => {
+      const outcome = await runInChildProcess(jobId, {
+        signal,
+        environment: { DATABASE_URL: core.connectionString, CRAFT_DATA_DIR: config.dataDirectory },
+        log,
+      });
+      if (outcome === 'handed_back') throw new HandBack();
+    },
+  });
+  return { close: () => worker.close() };
+}

@@ -1,0 +1,293 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { type Compute, selectCompute } from '../../../src/craft/compute.js';
+import {
+  InvalidProblemError,
+  NonFiniteLogitsError,
+  ScoringContractError,
+  TrainerStateError,
+  TrainingDivergedError,
+} from '../../../src/craft/errors.js';
+import { refineLogits } from '../../../src/craft/head-weights.js';
+import { type CraftHyperparametersInput, craftHyperparametersSchema } from '../../../src/craft/hyperparameters.js';
+import { accuracy } from '../../../src/craft/metrics.js';
+import {
+  CraftTrainer,
+  type GenerationReport,
+  imageQueriesPerGeneration,
+  promptEvaluationsPerGeneration,
+  type Score,
+  type ScoringRequest,
+} from '../../../src/craft/trainer.js';
+import { type SyntheticOptions, syntheticProblem } from './synthetic-problem.js';
+
+const small = (input: CraftHyperparametersInput = {}) => {
+  return craftHyperparametersSchema.parse({
+    intrinsic_dimension: 6,
+    population_size: 8,
+    head_hidden_width: 16,
+    batch_size: 16,
+    ...input,
+  });
+};
+
+async function run(trainer: CraftTrainer, score: Score, generations = Infinity): Promise<GenerationReport[]> {
+  const reports: GenerationReport[] = [];
+  while (!trainer.done && reports.length < generations) reports.push(await trainer.runGeneration(score));
+  return reports;
+}
+
+let compute: Compute;
+const create = (options: SyntheticOptions = {}, input: CraftHyperparametersInput = {}, seed = 3) => {
+  const { problem, score } = syntheticProblem(options);
+  return { problem, score, trainer: CraftTrainer.create(problem, small(input), seed, compute) };
+};
+
+describe.each(['wasm', 'cpu'] as const)('CraftTrainer on %s', (backend) => {
+  beforeAll(async () => {
+    compute = await selectCompute(backend);
+  });
+
+  it('repeats itself bit for bit with the same seed, and only then', async () => {
+    const outcomes = [];
+    for (const seed of [3, 3, 4]) {
+      const { trainer, score } = create({}, {}, seed);
+      outcomes.push({ reports: await run(trainer, score), adapter: await trainer.adapter() });
+      trainer.dispose();
+    }
+    expect(outcomes[1]).toEqual(outcomes[0]);
+    expect(outcomes[2]).not.toEqual(outcomes[0]);
+  });
+
+  it('goes on from a checkpoint bit for bit', async () => {
+    const { trainer, score, problem } = create();
+    await run(trainer, score, 3);
+    const bytes = await trainer.serialise();
+    const resumed = CraftTrainer.restore(bytes, problem, small(), 3, compute);
+    expect(resumed.generation).toBe(3);
+    expect(await run(resumed, score)).toEqual(await run(trainer, score));
+    expect(await resumed.adapter()).toEqual(await trainer.adapter());
+    expect(await resumed.serialise()).toEqual(await trainer.serialise());
+    trainer.dispose();
+    resumed.dispose();
+    expect(compute.tf.memory().numTensors).toBe(0);
+  });
+
+  it('does not care in which order prompts are answered', async () => {
+    const reversed = (score: Score): Score => {
+      return async (request, receive) => {
+        const answers: [number, Float32Array][] = [];
+        await score(request, (index, logits) => answers.push([index, logits]));
+        for (const [index, logits] of answers.reverse()) {
+          await Promise.resolve();
+          receive(index, logits);
+        }
+      };
+    };
+    const straight = create();
+    const backward = create();
+    const reports = await run(straight.trainer, straight.score);
+    expect(await run(backward.trainer, reversed(backward.score))).toEqual(reports);
+  });
+});
+
+describe('CraftTrainer', () => {
+  beforeAll(async () => {
+    compute = await selectCompute('wasm');
+  });
+
+  it('asks for the candidates, then the centre, then the centre on the validation images', async () => {
+    const { trainer, score, problem } = create();
+    const requests: ScoringRequest[] = [];
+    const report = await trainer.runGeneration((request, receive) => {
+      requests.push(request);
+      return score(request, receive);
+    });
+    const summary = requests.map(({ purpose, imageSet, promptCount }) => [purpose, imageSet, promptCount]);
+    expect(summary).toEqual([
+      ['candidates', 'training', 8],
+      ['centre', 'training', 1],
+      ['validation', 'validation', 1],
+    ]);
+    expect(requests[0].prompts).toHaveLength(8 * 8);
+    expect(requests[1].prompts).toEqual((await trainer.adapter()).context);
+    expect(requests[2].prompts).toEqual(requests[1].prompts);
+    expect(report).toMatchObject({ generation: 1, candidateEvaluations: 8 });
+    const evaluations = requests.reduce((sum, request) => sum + request.promptCount, 0);
+    expect(promptEvaluationsPerGeneration(small(), true)).toBe(evaluations);
+    const images = { training: problem.labels.length, validation: problem.validationLabels.length };
+    const queries = requests.reduce((sum, request) => sum + request.promptCount * images[request.imageSet], 0);
+    expect(imageQueriesPerGeneration(small(), images.training, images.validation)).toBe(queries);
+  });
+
+  it('does without validation images', async () => {
+    const { trainer, score } = create({ validationPerClass: 0 });
+    const purposes: string[] = [];
+    const report = await trainer.runGeneration((request, receive) => {
+      purposes.push(request.purpose);
+      return score(request, receive);
+    });
+    expect(purposes).toEqual(['candidates', 'centre']);
+    expect(report).toMatchObject({ validationAccuracy: null, validationLoss: null });
+    expect(promptEvaluationsPerGeneration(small(), false)).toBe(9);
+  });
+
+  it('learns: the black box gets better, and the head adds to it', async () => {
+    const { trainer, score, problem } = create({ plannedGenerations: 60 }, { head_learning_rate: 0.01 });
+    const reports = await run(trainer, score);
+    const [first, last] = [reports[0], reports[reports.length - 1]];
+    expect(last.blackBoxTrainAccuracy).toBeGreaterThan(first.blackBoxTrainAccuracy);
+    expect(last.trainAccuracy).toBeGreaterThan(0.95);
+    expect(last.centreLoss).toBeLessThan(0.7 * first.centreLoss);
+    expect(last.headLoss).toBeLessThan(0.5 * first.headLoss);
+    expect(last.bestFitness).toBeLessThan(last.meanFitness);
+    expect(last.candidateEvaluations).toBe(480);
+
+    const adapter = await trainer.adapter();
+    let logits = new Float32Array();
+    const request = {
+      purpose: 'validation',
+      imageSet: 'validation',
+      prompts: adapter.context,
+      promptCount: 1,
+    } as const;
+    await score(request, (_, received) => {
+      logits = received as Float32Array<ArrayBuffer>;
+    });
+    const refined = refineLogits(adapter.head, logits);
+    expect(accuracy(refined, problem.validationLabels, adapter.classCount)).toBe(last.validationAccuracy);
+  });
+
+  it('switches the KL term of the head off once the share of the budget is spent', async () => {
+    const activity = async (consistency_switch: number) => {
+      const { trainer, score } = create({ plannedGenerations: 8 }, { consistency_switch });
+      return (await run(trainer, score)).map((report) => report.consistencyActive);
+    };
+    expect(await activity(4)).toEqual([true, true, false, false, false, false, false, false]);
+    expect(await activity(1)).toEqual(new Array(8).fill(true));
+  });
+
+  it('lets the weight of consistency matter', async () => {
+    const light = create({}, { consistency_weight: 0 });
+    const heavy = create({}, { consistency_weight: 2 });
+    const [a] = await run(light.trainer, light.score, 1);
+    const [b] = await run(heavy.trainer, heavy.score, 1);
+    expect(b.bestFitness).toBeGreaterThan(a.bestFitness);
+    expect(b.headLoss).toBeGreaterThan(a.headLoss);
+  });
+
+  it('trains the head as many epochs as it is told', async () => {
+    const once = create();
+    const often = create({}, { head_epochs_per_generation: 20 });
+    const [a] = await run(once.trainer, once.score, 1);
+    const [b] = await run(often.trainer, often.score, 1);
+    expect(b.headLoss).toBeLessThan(a.headLoss);
+  });
+
+  it('keeps what comes after one generation the same when a failed one is repeated from the checkpoint', async () => {
+    const { trainer, score, problem } = create();
+    await run(trainer, score, 2);
+    const bytes = await trainer.serialise();
+    const asked: Float32Array[] = [];
+    const failing: Score = async (request) => {
+      asked.push(request.prompts);
+      throw new Error('the network is gone');
+    };
+    await expect(trainer.runGeneration(failing)).rejects.toThrow('the network is gone');
+    await expect(trainer.runGeneration(score)).rejects.toThrow(TrainerStateError);
+    await expect(trainer.serialise()).rejects.toThrow(/restore/);
+    const resumed = CraftTrainer.restore(bytes, problem, small(), 3, compute);
+    await expect(resumed.runGeneration(failing)).rejects.toThrow('the network is gone');
+    expect(asked[1]).toEqual(asked[0]);
+    expect(compute.tf.memory().numTensors).toBe(0);
+  });
+
+  it('refuses to go past the planned generations, and to run twice at once', async () => {
+    const { trainer, score } = create({ plannedGenerations: 1 });
+    const running = trainer.runGeneration(score);
+    await expect(trainer.runGeneration(score)).rejects.toThrow(/running/);
+    await running;
+    expect(trainer.done).toBe(true);
+    await expect(trainer.runGeneration(score)).rejects.toThrow(/planned/);
+  });
+
+  it('says so when the head diverges', async () => {
+    const { problem, score } = syntheticProblem();
+    const wild = { ...small(), head_learning_rate: 1e30 };
+    const trainer = CraftTrainer.create(problem, wild, 3, compute);
+    await expect(trainer.runGeneration(score)).rejects.toThrow(TrainingDivergedError);
+  });
+
+  const broken: [string, new (message: string) => Error, (score: Score) => Score][] = [
+    ['a missing answer', ScoringContractError, () => async () => {}],
+    [
+      'a repeated answer',
+      ScoringContractError,
+      (score) => async (request, receive) => {
+        await score(request, (index, logits) => {
+          receive(index, logits);
+          receive(index, logits);
+        });
+      },
+    ],
+    [
+      'an index out of range',
+      ScoringContractError,
+      (score) => (request, receive) => {
+        return score(request, (index, logits) => receive(index + 1, logits));
+      },
+    ],
+    [
+      'too few logits',
+      ScoringContractError,
+      (score) => (request, receive) => {
+        return score(request, (index, logits) => receive(index, logits.subarray(1)));
+      },
+    ],
+    [
+      'a logit that is NaN',
+      NonFiniteLogitsError,
+      (score) => (request, receive) => {
+        return score(request, (index, logits) => receive(index, logits.with(7, Number.NaN)));
+      },
+    ],
+    [
+      'an infinite logit that the caller swallows',
+      NonFiniteLogitsError,
+      (score) => async (request, receive) => {
+        await score(request, (index, logits) => {
+          try {
+            receive(index, logits.with(7, Number.NEGATIVE_INFINITY));
+          } catch {}
+        });
+      },
+    ],
+  ];
+  it.each(broken)('rejects %s', async (_, error, breaker) => {
+    const { trainer, score } = create();
+    await expect(trainer.runGeneration(breaker(score))).rejects.toThrow(error);
+  });
+
+  it('names the image and class of a bad logit', async () => {
+    const { trainer, score } = create();
+    const attempt = trainer.runGeneration((request, receive) => {
+      return score(request, (index, logits) => receive(index, logits.with(7, Number.NaN)));
+    });
+    await expect(attempt).rejects.toThrow('prompt 0, image 1, class 2 is NaN');
+  });
+
+  it.each([
+    { classCount: 1 },
+    { classCount: 2.5 },
+    { labels: new Int32Array(0) },
+    { labels: Int32Array.of(0, 5) },
+    { labels: Int32Array.of(0, -1) },
+    { validationLabels: Int32Array.of(9) },
+    { contextTokens: 3 },
+    { contextWidth: 0 },
+    { initialContext: new Float32Array(8).fill(Number.NaN) },
+    { plannedGenerations: 0 },
+  ])('rejects the problem with %j', (change) => {
+    const { problem } = syntheticProblem();
+    expect(() => CraftTrainer.create({ ...problem, ...change }, small(), 1, compute)).toThrow(InvalidProblemError);
+  });
+});

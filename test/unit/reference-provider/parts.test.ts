@@ -1,0 +1,131 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { cosineLogits, normaliseRows } from '../../../src/reference-provider/logits.js';
+import { LruCache } from '../../../src/reference-provider/lru.js';
+import { Misbehaviour } from '../../../src/reference-provider/misbehaviour.js';
+import { clientName, UsageCounter } from '../../../src/reference-provider/usage-counter.js';
+
+describe('cosineLogits', () => {
+  const numbers = (count: number) =>
+    fc.float32Array({ minLength: count, maxLength: count, noNaN: true, min: -1, max: 1 });
+  const cases = fc
+    .tuple(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 7 }), fc.integer({ min: 1, max: 5 }))
+    .chain(([n, c, width]) => fc.tuple(fc.constant({ n, c, width }), numbers(n * width), numbers(c * width)));
+
+  it('is the scaled product, and each element has the same bits alone', () => {
+    fc.assert(
+      fc.property(cases, ([{ n, c, width }, images, texts]) => {
+        const out = new Float32Array(n * c);
+        cosineLogits(images, n, texts, c, width, 23.5, out);
+        for (let i = 0; i < n; i++) {
+          for (let j = 0; j < c; j++) {
+            const image = images.subarray(i * width, (i + 1) * width);
+            const text = texts.subarray(j * width, (j + 1) * width);
+            const product = image.reduce((sum, value, k) => sum + value * text[k], 0);
+            expect(out[i * c + j]).toBeCloseTo(23.5 * product, 4);
+            const alone = new Float32Array(1);
+            cosineLogits(image, 1, text, 1, width, 23.5, alone);
+            expect(Object.is(alone[0], out[i * c + j])).toBe(true);
+          }
+        }
+      }),
+    );
+  });
+
+  it('normalises rows and leaves a row of zeros', () => {
+    const rows = Float32Array.from([3, 4, 0, 0]);
+    normaliseRows(rows, 2);
+    expect([...rows]).toEqual([Math.fround(0.6), Math.fround(0.8), 0, 0]);
+  });
+});
+
+describe('LruCache', () => {
+  it('drops what was used least recently once the weight is too large', () => {
+    const cache = new LruCache<string>(3);
+    cache.set('a', 'A');
+    cache.set('b', 'B', 2);
+    expect(cache.get('a')).toBe('A');
+    cache.set('c', 'C');
+    expect([cache.get('a'), cache.get('b'), cache.get('c')]).toEqual(['A', undefined, 'C']);
+    cache.set('d', 'D', 4);
+    expect(cache.size).toBe(0);
+  });
+});
+
+describe('UsageCounter', () => {
+  it('counts by client without keeping keys', () => {
+    const usage = new UsageCounter();
+    usage.count(clientName('secret'), 40, 10);
+    usage.count(clientName('secret'), 1, 5);
+    usage.count(clientName(undefined), 2, 3);
+    expect(usage.report('secret').totals).toEqual({ requests: 2, prompt_evaluations: 41, image_queries: 405 });
+    expect(usage.report('anonymous').totals.image_queries).toBe(6);
+    expect(usage.report('other').totals.requests).toBe(0);
+    expect(usage.report().totals).toEqual({ requests: 3, prompt_evaluations: 43, image_queries: 411 });
+    expect(JSON.stringify(usage.report())).not.toContain('secret');
+    usage.reset();
+    expect(usage.report()).toEqual({ keys: {}, totals: { requests: 0, prompt_evaluations: 0, image_queries: 0 } });
+  });
+});
+
+describe('Misbehaviour', () => {
+  const kinds = (m: Misbehaviour, n: number) => Array.from({ length: n }, () => m.next().fault?.kind ?? 'none');
+
+  it('commits planned failures in order and then stops', () => {
+    const m = new Misbehaviour();
+    m.configure({ latency_ms: 7, fail_next: [{ kind: '503', retry_after_s: 2, count: 2 }, { kind: 'hang' }] });
+    expect(m.next()).toEqual({ latencyMs: 7, fault: { kind: '503', retryAfterSeconds: 2 } });
+    expect(m.status().fail_next).toEqual([
+      { kind: '503', retry_after_s: 2, count: 1 },
+      { kind: 'hang', count: 1 },
+    ]);
+    expect(kinds(m, 3)).toEqual(['503', 'hang', 'none']);
+    expect(m.status().committed).toEqual({ '503': 2, hang: 1 });
+    m.configure({});
+    expect(m.next()).toEqual({ latencyMs: 0, fault: undefined });
+  });
+
+  it('limits the rate and says when to come back', () => {
+    let now = 0;
+    const m = new Misbehaviour(() => now);
+    m.configure({ requests_per_second: 0.5 });
+    expect(kinds(m, 1)).toEqual(['none']);
+    expect(m.next().fault).toEqual({ kind: '429', retryAfterSeconds: 2 });
+    now = 1999;
+    expect(m.next().fault).toEqual({ kind: '429', retryAfterSeconds: 1 });
+    now = 2000;
+    expect(kinds(m, 2)).toEqual(['none', '429']);
+    m.configure({ requests_per_second: 3 });
+    expect(kinds(m, 4)).toEqual(['none', 'none', 'none', '429']);
+  });
+
+  it('fails by chance, repeatably for a seed, at the rates asked for', () => {
+    const m = new Misbehaviour();
+    const draw = (seed: number) => {
+      m.configure({ error_rate: { '429': 0.1, drop_after: 0.2 }, seed });
+      return kinds(m, 5000);
+    };
+    const first = draw(1);
+    expect(draw(1)).toEqual(first);
+    expect(draw(2)).not.toEqual(first);
+    const share = (kind: string) => first.filter((k) => k === kind).length / first.length;
+    expect(share('429')).toBeCloseTo(0.1, 1);
+    expect(share('drop_after')).toBeCloseTo(0.2, 1);
+  });
+
+  it.each([
+    { latency_ms: -1 },
+    { error_rate: { '429': 0.6, '500': 0.6 } },
+    { error_rate: { '418': 0.1 } },
+    { fail_next: [{ kind: 'nap' }] },
+    { fail_next: [{ kind: 'hang', count: 0 }] },
+    { requests_per_second: 0 },
+    { unknown: 1 },
+    'text',
+  ])('refuses %j and keeps its plan', (plan) => {
+    const m = new Misbehaviour();
+    m.configure({ latency_ms: 3 });
+    expect(() => m.configure(plan)).toThrow();
+    expect(m.status().latency_ms).toBe(3);
+  });
+});
