@@ -1,3 +1,4 @@
+import { type CmaStrategy, cmaStrategy, sumOf } from './cma-strategy.js';
 import { NonFiniteFitnessError, TrainerStateError } from './errors.js';
 import {
   cholesky,
@@ -42,55 +43,6 @@ export interface CmaEsState {
   scalars: Float64Array;
 }
 
-/** The constants of the strategy, with the names of Table 1 of the tutorial. */
-interface Strategy {
-  weights: Float64Array;
-  muEff: number;
-  cSigma: number;
-  dSigma: number;
-  cC: number;
-  c1: number;
-  cMu: number;
-  expectedNorm: number;
-}
-
-function sumOf(values: Float64Array): number {
-  return values.reduce((sum, value) => sum + value, 0);
-}
-
-function effectiveMass(weights: Float64Array): number {
-  const squares = weights.reduce((sum, value) => sum + value * value, 0);
-  return squares === 0 ? 0 : sumOf(weights) ** 2 / squares;
-}
-
-function strategyFor(n: number, lambda: number): Strategy {
-  const raw = Float64Array.from({ length: lambda }, (_, i) => Math.log((lambda + 1) / 2) - Math.log(i + 1)); // eq. 49
-  const mu = Math.floor(lambda / 2);
-  const muEff = effectiveMass(raw.subarray(0, mu));
-  const muEffNegative = effectiveMass(raw.subarray(mu));
-  const c1 = 2 / ((n + 1.3) ** 2 + muEff); // eq. 57
-  const cMu = Math.min(1 - c1, (2 * (0.25 + muEff + 1 / muEff - 2)) / ((n + 2) ** 2 + muEff)); // eq. 58
-  const negativeMass = Math.min(
-    1 + c1 / cMu, // eq. 50
-    1 + (2 * muEffNegative) / (muEff + 2), // eq. 51
-    (1 - c1 - cMu) / (n * cMu), // eq. 52
-  );
-  const positiveSum = raw.reduce((sum, value) => sum + Math.max(0, value), 0);
-  const negativeSum = raw.reduce((sum, value) => sum + Math.max(0, -value), 0);
-  const weights = raw.map((value) => (value >= 0 ? value / positiveSum : (negativeMass * value) / negativeSum)); // eq. 53
-  const cSigma = (muEff + 2) / (n + muEff + 5); // eq. 55
-  return {
-    weights,
-    muEff,
-    cSigma,
-    dSigma: 1 + 2 * Math.max(0, Math.sqrt((muEff - 1) / (n + 1)) - 1) + cSigma, // eq. 55
-    cC: (4 + muEff / n) / (n + 4 + (2 * muEff) / n), // eq. 56
-    c1,
-    cMu,
-    expectedNorm: Math.sqrt(n) * (1 - 1 / (4 * n) + 1 / (21 * n * n)),
-  };
-}
-
 /**
  * CMA-ES with active covariance update, as an ask-and-tell object that minimises. Equation numbers are those of
  * Hansen, "The CMA Evolution Strategy: A Tutorial", arXiv 1604.00772.
@@ -103,7 +55,7 @@ export class CmaEs {
   readonly dimension: number;
   readonly populationSize: number;
   private readonly bound: number | null;
-  private readonly strategy: Strategy;
+  private readonly strategy: CmaStrategy;
   /** Generations between two refreshes of the factor (tutorial, section B.2). */
   private readonly factorGap: number;
   private readonly random: Random;
@@ -135,7 +87,7 @@ export class CmaEs {
     this.dimension = n;
     this.populationSize = lambda;
     this.bound = bound;
-    this.strategy = strategyFor(n, lambda);
+    this.strategy = cmaStrategy(n, lambda);
     this.factorGap = 1 / ((this.strategy.c1 + this.strategy.cMu) * n * 10);
     if (state === undefined) {
       this.mean = options.initialMean ? fitted(options.initialMean, n, 'initial mean') : new Float64Array(n);

@@ -15,7 +15,8 @@ export interface Compute {
 interface Backend {
   /** The name under which the package registers itself with TensorFlow.js. */
   registered: string;
-  load(): Promise<void>;
+  /** @param automatic whether nobody asked for this very backend */
+  load(automatic: boolean): Promise<void>;
   remedy: string;
 }
 
@@ -58,14 +59,21 @@ const BACKENDS: Record<ComputeName, Backend> = {
   },
 };
 
-/** WebGPU is a browser API. The `webgpu` package (Dawn) has an implementation, which must be in place before loading. */
-async function loadWebGpu(): Promise<void> {
-  const { create, globals } = (await importOptional('webgpu')) as {
-    create: (flags: string[]) => { requestAdapter(): Promise<object | null> };
-    globals: object;
-  };
+interface WebGpuModule {
+  create(flags: string[]): { requestAdapter(): Promise<{ info?: { isFallbackAdapter?: boolean } } | null> };
+  globals: object;
+}
+
+/**
+ * WebGPU is a browser API. The `webgpu` package (Dawn) has an implementation, which must be in place before the backend
+ * loads. A GPU emulated in software is tens of times slower than WebAssembly, so it is used only when asked for.
+ */
+async function loadWebGpu(automatic: boolean): Promise<void> {
+  const { create, globals } = (await importOptional('webgpu')) as unknown as WebGpuModule;
   const gpu = create([]);
-  if ((await gpu.requestAdapter()) === null) throw new Error('No WebGPU adapter was found.');
+  const adapter = await gpu.requestAdapter();
+  if (adapter === null) throw new Error('No WebGPU adapter was found.');
+  if (automatic && adapter.info?.isFallbackAdapter) throw new Error('The only WebGPU adapter is emulated in software.');
   Object.assign(globalThis, globals);
   const navigator = { ...(Reflect.get(globalThis, 'navigator') as object | undefined), gpu };
   Object.defineProperty(globalThis, 'navigator', { value: navigator, configurable: true, writable: true });
@@ -78,9 +86,9 @@ function registeredOnGpu(): boolean {
   return backend?.isUsingGpuDevice === true;
 }
 
-async function start(name: ComputeName): Promise<void> {
+async function start(name: ComputeName, automatic: boolean): Promise<void> {
   const { load, registered } = BACKENDS[name];
-  await load();
+  await load(automatic);
   if (!(await tf.setBackend(registered))) throw new Error(`TensorFlow.js could not start its ${registered} backend.`);
   await tf.ready();
   if (name === 'tfjs-node-gpu' && !registeredOnGpu()) throw new Error('TensorFlow found no GPU that it can use.');
@@ -103,7 +111,7 @@ export async function selectCompute(choice: ComputeName | 'auto' = 'auto'): Prom
       );
     }
     try {
-      await start(name);
+      await start(name, choice === 'auto');
       return { name, tf };
     } catch (error) {
       failure = error;

@@ -16,11 +16,12 @@ export function isDataUri(text: string): boolean {
  */
 export function decodeBase64(text: string, limits: ImageLimits): Buffer {
   const payload = isDataUri(text) ? payloadOf(text) : text;
-  const length = Math.floor((payload.replace(/={1,2}$/, '').length * 3) / 4);
+  const digits = payload.replace(/={1,2}$/, '').length;
+  const length = Math.floor((digits * 3) / 4);
   if (length > limits.maxImageBytes) throw tooLarge(length, limits);
-  // Buffer.from skips what is not base64, which shows in the length.
+  // Buffer.from skips what is not base64, which shows in the length; a single digit left over is never valid.
   const bytes = Buffer.from(payload, 'base64');
-  if (bytes.length !== length) {
+  if (digits % 4 === 1 || bytes.length !== length) {
     throw new ImageRefused('invalid_base64', 'It is not valid base64 (RFC 4648 section 4, no line breaks).');
   }
   return bytes;

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { InvalidRequestError, PayloadTooLargeError } from '../errors.js';
 
@@ -14,8 +14,9 @@ export async function receiveUpload(
 ): Promise<{ bytes: number; sha256: string }> {
   const hash = createHash('sha256');
   let bytes = 0;
-  const file = await open(path, 'wx');
+  let file: FileHandle | undefined;
   try {
+    file = await open(path, 'wx');
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       bytes += chunk.length;
       if (bytes > maxBytes) {
@@ -34,7 +35,7 @@ export async function receiveUpload(
     throw isCutOff(stream, error) ? uploadAborted(error) : error;
   } finally {
     stream.destroy();
-    await file.close();
+    await file?.close();
   }
 }
 

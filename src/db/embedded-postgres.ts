@@ -55,6 +55,20 @@ const LOG_LIMIT_BYTES = 10 * 1024 * 1024;
  * @throws EmbeddedPostgresError when it cannot run here.
  */
 export async function openEmbeddedPostgres(dataDirectory: string, log: Logger): Promise<EmbeddedPostgres> {
+  try {
+    return await open(dataDirectory, log);
+  } catch (error) {
+    const { code, path } = error as NodeJS.ErrnoException;
+    if (code !== 'EACCES' && code !== 'EPERM' && code !== 'EROFS') throw error;
+    throw new EmbeddedPostgresError(
+      `${path} is not open to the user who runs craft-server. Use the user who created ${dataDirectory}, or another ` +
+        'CRAFT_DATA_DIR.',
+      error,
+    );
+  }
+}
+
+async function open(dataDirectory: string, log: Logger): Promise<EmbeddedPostgres> {
   const place = await preparePlace(dataDirectory);
   const opened = await withFileLock(place.lock, LOCK_TIMEOUT_MS, async () => {
     const password = await readPassword(place);
@@ -91,7 +105,7 @@ async function preparePlace(dataDirectory: string): Promise<Place> {
 async function readPassword(place: Place): Promise<string> {
   const kept = await readFile(place.password, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
-    throw new EmbeddedPostgresError(`${place.password} cannot be read. Use the user who created it.`, error);
+    throw error;
   });
   if (kept !== undefined) return kept.trim();
   if ((await stat(place.cluster).catch(() => undefined)) !== undefined) {
@@ -155,7 +169,7 @@ async function ensureDatabase(server: Postmaster, password: string): Promise<voi
 
 async function giveBack(place: Place, lease: string, log: Logger): Promise<void> {
   await rm(lease, { force: true });
-  if ((await countLeases(place.leases)) > 0) return;
+  
   const server = await findPostmaster(place.cluster);
   if (server !== undefined && !(await stopPostmaster(server, STOP_TIMEOUT_MS))) {
     log.warn({ pid: server.process.pid }, 'the embedded Postgres is still shutting down');

@@ -1,7 +1,7 @@
 import helmet from '@fastify/helmet';
 import multipart from '@fastify/multipart';
 import rateLimit from '@fastify/rate-limit';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Caller } from '../access/api-keys.js';
 import { newId } from '../ids.js';
@@ -42,7 +42,8 @@ export async function buildApp(services: Services, options: AppOptions): Promise
     genReqId: () => newId('req-'),
     requestIdHeader: false,
     bodyLimit: JSON_BODY_BYTES,
-    disableRequestLogging: true,
+    // One line per request, written below with what matters here.
+    logController: new LogController({ disableRequestLogging: true }),
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 200 },
     // Live event streams must not hold up a shutdown.
     forceCloseConnections: true,

@@ -1,10 +1,12 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { chooseRunAs } from '../../src/db/embedded/run-as.js';
 import { openEmbeddedPostgres } from '../../src/db/embedded-postgres.js';
 import { query } from '../helpers/postgres.js';
 import { postmasterPid, runs, startPostgresUser } from '../helpers/postgres-process.js';
@@ -86,6 +88,8 @@ describe.runIf(process.platform === 'linux')('the embedded Postgres', () => {
     const pid = (await postmasterPid(folder))!;
     await user.kill();
     expect(await runs(pid)).toBe(true);
+    // A group of its own, so that Ctrl-C in a terminal does not reach it.
+    expect(await processGroup(pid)).toBe(pid);
 
     const server = await openEmbeddedPostgres(folder, log);
     expect(await postmasterPid(folder)).toBe(pid);
@@ -121,7 +125,6 @@ describe.runIf(process.platform === 'linux')('the embedded Postgres', () => {
     const first = await openEmbeddedPostgres(folder, log);
     await first.close();
     const port = Number(new URL(first.connectionString).port);
-    const { createServer } = await import('node:net');
     const squatter = createServer().listen(port, '127.0.0.1');
     await once(squatter, 'listening');
     const second = await openEmbeddedPostgres(folder, log);
@@ -134,6 +137,15 @@ describe.runIf(process.platform === 'linux')('the embedded Postgres', () => {
     await (await openEmbeddedPostgres(folder, log)).close();
     await rm(join(folder, 'postgres/password'));
     await expect(openEmbeddedPostgres(folder, log)).rejects.toThrow(/password is gone.*Restore it.*DATABASE_URL/s);
+  });
+
+  it.runIf(isRoot)('gives the other user access(2) to programs in folders that only root may enter', async () => {
+    const program = join(folder, 'program');
+    await writeFile(program, '', { mode: 0o700 });
+    const { prefix } = await chooseRunAs([folder], undefined);
+    const script = 'fs.accessSync(process.argv[1], fs.constants.R_OK | fs.constants.X_OK)';
+    const [setpriv, ...words] = [...prefix, process.execPath, '-e', script, program];
+    expect(spawnSync(setpriv, words, { encoding: 'utf8' })).toMatchObject({ status: 0, stderr: '' });
   });
 
   it.runIf(isRoot)('runs for root as another user, with root’s right only where folders are closed', async () => {
@@ -153,6 +165,11 @@ describe.runIf(process.platform === 'linux')('the embedded Postgres', () => {
     expect([0n, DAC_OVERRIDE]).toContain(open.rights);
   });
 });
+
+async function processGroup(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8');
+  return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[2]);
+}
 
 async function gone(pid: number): Promise<void> {
   await vi.waitFor(async () => expect(await runs(pid)).toBe(false), { timeout: 10_000, interval: 10 });

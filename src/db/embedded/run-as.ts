@@ -20,7 +20,6 @@ const READ_AND_SEARCH = 0o5;
  * Postgres refuses to run as root, so root runs it as another user: the one who owns the cluster already, else
  * `postgres`, else `nobody`. Where that user may not enter the folders on the way (a home or temporary folder that only
  * root may enter), Postgres keeps, of all of root's rights, the one to pass file permissions.
- * @param folder where the cluster is or will be.
  * @param needed the files and folders that Postgres must be able to read.
  * @param owner the user who owns the cluster, when there is one.
  */
@@ -31,6 +30,8 @@ export async function chooseRunAs(needed: string[], owner: User | undefined): Pr
   if (open.every(Boolean)) return { prefix: [], ids: user };
   const prefix = [
     'setpriv',
+    // Without it access(2), by which Postgres checks its own programs, would leave the right out of account.
+    '--securebits=+no_setuid_fixup',
     `--reuid=${user.uid}`,
     `--regid=${user.gid}`,
     '--clear-groups',

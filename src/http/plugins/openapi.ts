@@ -49,9 +49,26 @@ export async function registerOpenApi(app: FastifyInstance, version: string): Pr
       };
       return result;
     },
-    transformObject: jsonSchemaTransformObject,
+    transformObject: (input) => withoutUnusedSchemas(jsonSchemaTransformObject(input) as Document) as never,
   });
   await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+}
+
+type Document = { components?: { schemas?: Record<string, unknown> } } & Record<string, unknown>;
+
+/** Drops component schemas that nothing refers to: each shared schema is made once for requests and once for answers. */
+function withoutUnusedSchemas(document: Document): Document {
+  const schemas = { ...document.components?.schemas };
+  const isUsed = (name: string) => {
+    const rest = { ...document, components: { ...document.components, schemas: { ...schemas, [name]: undefined } } };
+    return JSON.stringify(rest).includes(`"#/components/schemas/${name}"`);
+  };
+  for (let dropped = true; dropped; ) {
+    const unused = Object.keys(schemas).filter((name) => !isUsed(name));
+    for (const name of unused) delete schemas[name];
+    dropped = unused.length > 0;
+  }
+  return { ...document, components: { ...document.components, schemas } };
 }
 
 function withoutDialect({ $schema: _, ...schema }: Record<string, unknown>): Record<string, unknown> {

@@ -42,8 +42,7 @@ export const predictBodySchema = z
     images,
     top_k: topK,
     black_box: z.boolean().default(false).describe('Also answer what the black box said before the refinement head.'),
-  })
-  .meta({ id: 'PredictRequest' });
+  });
 
 export const zeroShotBodySchema = z
   .strictObject({
@@ -56,8 +55,7 @@ export const zeroShotBodySchema = z
       .optional()
       .describe("Text with {} for the class name; the provider's own where left out."),
     top_k: topK,
-  })
-  .meta({ id: 'ZeroShotRequest' });
+  });
 
 const labelScores = z.array(z.object({ label: z.string(), score: z.number().describe('Probability.') }));
 

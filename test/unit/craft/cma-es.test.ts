@@ -101,6 +101,57 @@ describe('CMA-ES', () => {
     expect(state).toEqual(new CmaEs(options).state());
   });
 
+  it('learns from its first generation what the tutorial says (equations 41 to 47 and 49 to 58)', () => {
+    const [n, lambda, mu] = [3, 6, 3];
+    const search = new CmaEs({ dimension: n, populationSize: lambda, initialStepSize: 1, seed: 1 });
+    // At the start m = 0, σ = 1 and C = I, so that x = y = z. The losses rank the candidates as they come.
+    const z = search.ask();
+    const row = (k: number) => [...z.subarray(k * n, (k + 1) * n)];
+    search.tell(Array.from({ length: lambda }, (_, k) => k));
+
+    const raw = Array.from({ length: lambda }, (_, i) => Math.log((lambda + 1) / 2) - Math.log(i + 1));
+    const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);
+    const mass = (values: number[]) => sum(values) ** 2 / sum(values.map((value) => value ** 2));
+    const [good, bad] = [raw.slice(0, mu), raw.slice(mu)];
+    const muEff = mass(good);
+    const c1 = 2 / ((n + 1.3) ** 2 + muEff);
+    const cMu = Math.min(1 - c1, (2 * (0.25 + muEff + 1 / muEff - 2)) / ((n + 2) ** 2 + muEff));
+    const negative = Math.min(1 + c1 / cMu, 1 + (2 * mass(bad)) / (muEff + 2), (1 - c1 - cMu) / (n * cMu));
+    const weights = [...good.map((w) => w / sum(good)), ...bad.map((w) => (-negative * w) / sum(bad))];
+    const mean = [0, 1, 2].map((i) => sum(good.map((_, k) => weights[k] * row(k)[i])));
+
+    const cSigma = (muEff + 2) / (n + muEff + 5);
+    const dSigma = 1 + 2 * Math.max(0, Math.sqrt((muEff - 1) / (n + 1)) - 1) + cSigma;
+    const cC = (4 + muEff / n) / (n + 4 + (2 * muEff) / n);
+    const stepSizePath = mean.map((value) => Math.sqrt(cSigma * (2 - cSigma) * muEff) * value);
+    const covariancePath = mean.map((value) => Math.sqrt(cC * (2 - cC) * muEff) * value);
+    const expectedNorm = Math.sqrt(n) * (1 - 1 / (4 * n) + 1 / (21 * n * n));
+    const sigma = Math.exp((cSigma / dSigma) * (Math.hypot(...stepSizePath) / expectedNorm - 1));
+    const covariance: number[] = [];
+    for (let i = 0; i < n; i++) {
+      for (let j = 0; j <= i; j++) {
+        const outer = weights.map((w, k) => {
+          const scale = w >= 0 ? 1 : n / Math.hypot(...row(k)) ** 2;
+          return w * scale * row(k)[i] * row(k)[j];
+        });
+        const kept = i === j ? 1 - c1 - cMu * sum(weights) : 0;
+        covariance.push(kept + c1 * covariancePath[i] * covariancePath[j] + cMu * sum(outer));
+      }
+    }
+    const state = search.state();
+    expect(state.scalars[1]).toBeCloseTo(sigma, 12);
+    for (const [actual, expected] of [
+      [state.mean, mean],
+      [state.stepSizePath, stepSizePath],
+      [state.covariancePath, covariancePath],
+      [state.covariance, covariance],
+    ]) {
+      expected.forEach((value, i) => {
+        expect(actual[i]).toBeCloseTo(value, 12);
+      });
+    }
+  });
+
   it('finds an optimum on the bound and never leaves the box', () => {
     const search = new CmaEs({ ...options, seed: 2 });
     const asked = run(search, 300, (x) => x.reduce((sum, v) => sum + (v - 3) ** 2, 0));

@@ -57,6 +57,14 @@ describe('Random', () => {
     for (const count of counts) expect(Math.abs(count - 5000)).toBeLessThan(300);
   });
 
+  it('draws integers without modulo bias below a limit that does not divide 2^32', () => {
+    const random = Random.stream(3, 'bias');
+    let low = 0;
+    for (let i = 0; i < 10_000; i++) if (random.integer(3 * 2 ** 30) < 2 ** 30) low++;
+    // A plain remainder would make it a half.
+    expect(Math.abs(low / 10_000 - 1 / 3)).toBeLessThan(0.03);
+  });
+
   it('permutes, each place being as likely as any other', () => {
     const random = Random.stream(2, 'permutation');
     const firsts = new Array<number>(5).fill(0);

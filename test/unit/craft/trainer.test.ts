@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { type Compute, selectCompute } from '../../../src/craft/compute.js';
 import {
   InvalidProblemError,
@@ -10,6 +10,7 @@ import {
 import { refineLogits } from '../../../src/craft/head-weights.js';
 import { type CraftHyperparametersInput, craftHyperparametersSchema } from '../../../src/craft/hyperparameters.js';
 import { accuracy } from '../../../src/craft/metrics.js';
+import { RefinementHead } from '../../../src/craft/refinement-head.js';
 import {
   CraftTrainer,
   type GenerationReport,
@@ -164,6 +165,27 @@ describe('CraftTrainer', () => {
     };
     expect(await activity(4)).toEqual([true, true, false, false, false, false, false, false]);
     expect(await activity(1)).toEqual(new Array(8).fill(true));
+  });
+
+  it('takes the KL term out of the head loss when it is off, and leaves it in the fitness', async () => {
+    const lossesWith = async (consistency_switch: number) => {
+      const { trainer, score } = create({}, { consistency_switch, consistency_weight: 2 });
+      const [{ headLoss, bestFitness }] = await run(trainer, score, 1);
+      return { headLoss, bestFitness };
+    };
+    const [on, off] = [await lossesWith(1), await lossesWith(1000)];
+    expect(off.headLoss).toBeLessThan(on.headLoss);
+    expect(off.bestFitness).toBe(on.bestFitness);
+  });
+
+  it('shuffles the images anew for each epoch of each generation', async () => {
+    const epochs = vi.spyOn(RefinementHead.prototype, 'trainEpoch');
+    const { trainer, score } = create({}, { head_epochs_per_generation: 2 });
+    await run(trainer, score, 2);
+    const orders = epochs.mock.calls.map(([, , order]) => order.join());
+    epochs.mockRestore();
+    expect(orders).toHaveLength(4);
+    expect(new Set(orders).size).toBe(4);
   });
 
   it('lets the weight of consistency matter', async () => {

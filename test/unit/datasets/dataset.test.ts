@@ -1,0 +1,62 @@
+import { appendFile, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { Dataset } from '../../../src/datasets/dataset.js';
+import { image, ingestBytes, zip } from '../../helpers/dataset-files.js';
+
+async function stored() {
+  const entries: Record<string, Buffer> = {};
+  for (let i = 0; i < 20; i++)
+    entries[`${i % 2 ? 'a' : 'b'}/${String(i).padStart(2, '0')}.png`] = await image(i, 'png', 4 + i);
+  const bytes = await zip(entries);
+  return { entries, bytes, folder: (await ingestBytes(bytes)).folder };
+}
+
+test('holds the uploaded bytes, one by one and in batches of any order', async () => {
+  const { entries, bytes, folder } = await stored();
+  expect(await readFile(join(folder, 'content'))).toEqual(bytes);
+  const dataset = await Dataset.open('file-x', folder);
+  expect(dataset.images).toHaveLength(20);
+  for (const item of dataset.images) expect(await dataset.read(item)).toEqual(entries[item.name]);
+  const some = dataset.images.filter((_, index) => index % 3 === 0).reverse();
+  expect(await dataset.readAll(some)).toEqual(some.map(({ name }) => entries[name]));
+  expect(await dataset.readAll([])).toEqual([]);
+  expect(dataset.images[0]).toMatchObject({
+    split: 'train',
+    classIndex: 0,
+    width: 5,
+    height: 4,
+    mediaType: 'image/png',
+  });
+  await dataset.close();
+});
+
+test('stays readable when its folder is deleted', async () => {
+  const { folder } = await stored();
+  const dataset = await Dataset.open('file-x', folder);
+  await rm(folder, { recursive: true });
+  expect(await dataset.readAll()).toHaveLength(20);
+  await dataset.close();
+});
+
+test.each<[string, (folder: string) => Promise<void>]>([
+  ['the manifest is gone', (folder) => rm(join(folder, 'manifest.json'))],
+  ['the manifest is cut', (folder) => truncate(join(folder, 'manifest.json'), 100)],
+  ['the manifest is not an object', (folder) => writeFile(join(folder, 'manifest.json'), 'null')],
+  ['the manifest is edited', (folder) => edit(folder, '"classIndex":1', '"classIndex":0')],
+  ['the manifest is of another version', (folder) => edit(folder, '"version":1', '"version":2')],
+  ['the images are gone', (folder) => rm(join(folder, 'images.bin'))],
+  ['the images are cut', (folder) => truncate(join(folder, 'images.bin'), 100)],
+  ['the images have grown', (folder) => appendFile(join(folder, 'images.bin'), 'x')],
+])('is not opened when %s', async (_, damage) => {
+  const { folder } = await stored();
+  await damage(folder);
+  await expect(Dataset.open('file-x', folder)).rejects.toMatchObject({ status: 500, code: 'dataset_corrupt' });
+});
+
+async function edit(folder: string, from: string, to: string): Promise<void> {
+  const path = join(folder, 'manifest.json');
+  const text = await readFile(path, 'utf8');
+  expect(text).toContain(from);
+  await writeFile(path, text.replace(from, to));
+}
