@@ -6,9 +6,7 @@ import { z } from 'zod';
 const MIB = 1024 * 1024;
 
 const positiveInteger = (fallback: number) => z.coerce.number().int().positive().default(fallback);
-const flag = z
-  .enum(['true', 'false', '1', '0'])
-  .transform((value) => value === 'true' || value === '1');
+const flag = z.enum(['true', 'false', '1', '0']).transform((value) => value === 'true' || value === '1');
 
 const environment = z.object({
   HOST: z.string().min(1).default('127.0.0.1'),

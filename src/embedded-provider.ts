@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { keptSecret } from './access/kept-secret.js';
-import { childEnvironment, type Config } from './config.js';
+import { type Config, childEnvironment } from './config.js';
 import type { Core } from './core.js';
 import { providerInputSchema } from './providers/provider-record.js';
 

@@ -31,7 +31,9 @@ export class SecretBox {
     try {
       return decipher.update(bytes.subarray(1 + NONCE_BYTES + TAG_BYTES), undefined, 'utf8') + decipher.final('utf8');
     } catch {
-      throw new Error('A stored credential cannot be decrypted: CRAFT_SECRET_KEY differs from the one it was stored with.');
+      throw new Error(
+        'A stored credential cannot be decrypted: CRAFT_SECRET_KEY differs from the one it was stored with.',
+      );
     }
   }
 }

@@ -56,7 +56,8 @@ export function decodeAdapter(bytes: Uint8Array): { weights: AdapterWeights; abo
   try {
     const { tensors, metadata } = readSafetensors(bytes);
     if (metadata.format !== FORMAT) refuse('This safetensors file is not a craft-server adapter.');
-    if (metadata.version !== VERSION) refuse(`This adapter file has version ${metadata.version}; only ${VERSION} is known.`);
+    if (metadata.version !== VERSION)
+      refuse(`This adapter file has version ${metadata.version}; only ${VERSION} is known.`);
     const about = description.parse(JSON.parse(metadata.adapter ?? ''));
     const float32 = (name: string, rank: number) => {
       const tensor = tensors.get(name);

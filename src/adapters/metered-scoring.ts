@@ -2,7 +2,13 @@ import type { Ledger, QueryPurpose, ReservationGuard } from '../ledger/ledger.js
 import { meteredCall, PREDICTION_RETRIES } from '../ledger/metered-call.js';
 import { cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
-import { costMicroUsd, type Prompts, type Provider, type ProviderImage, type QueryAmounts } from '../providers/provider.js';
+import {
+  costMicroUsd,
+  type Prompts,
+  type Provider,
+  type ProviderImage,
+  type QueryAmounts,
+} from '../providers/provider.js';
 
 export interface ScoringOrder {
   provider: Provider;
@@ -20,7 +26,10 @@ export interface ScoringOrder {
  * Scores images under one prompt for a caller who waits: cut into provider calls, each under the ledger.
  * @returns logits [N, C] and what was spent on them
  */
-export async function scoreImages(ledger: Ledger, order: ScoringOrder): Promise<{ logits: Float32Array; usage: QueryAmounts }> {
+export async function scoreImages(
+  ledger: Ledger,
+  order: ScoringOrder,
+): Promise<{ logits: Float32Array; usage: QueryAmounts }> {
   const { provider, images, classNames } = order;
   const calls = cutIntoCalls(1, images.length, provider.limits);
   const logits = new Float32Array(images.length * classNames.length);

@@ -1,7 +1,7 @@
 import { fork } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { childEnvironment, type Config } from '../config.js';
+import { type Config, childEnvironment } from '../config.js';
 import { runDemo } from '../demo/run-demo.js';
 import type { StartedMessage } from './start.js';
 

@@ -1,8 +1,8 @@
 import { setPriority } from 'node:os';
 import type { Config } from '../config.js';
 import { openCore } from '../core.js';
-import { HANDED_BACK_STATUS } from '../jobs/training-process.js';
 import { runTrainingJob } from '../jobs/runner.js';
+import { HANDED_BACK_STATUS } from '../jobs/training-process.js';
 import { createLogger } from '../logger.js';
 
 /** One training job, in the process that a worker made for it. The parent says "stop", or hangs up. */

@@ -169,7 +169,7 @@ async function ensureDatabase(server: Postmaster, password: string): Promise<voi
 
 async function giveBack(place: Place, lease: string, log: Logger): Promise<void> {
   await rm(lease, { force: true });
-  
+  if ((await countLeases(place.leases)) > 0) return;
   const server = await findPostmaster(place.cluster);
   if (server !== undefined && !(await stopPostmaster(server, STOP_TIMEOUT_MS))) {
     log.warn({ pid: server.process.pid }, 'the embedded Postgres is still shutting down');

@@ -69,12 +69,15 @@ export async function runDemo(server: {
     images: [toDataUri(shown.bytes)],
   });
   say(`   ${shown.path} is "${shown.label}"; the adapter says:`);
-  for (const { label, score } of one.data[0].predictions) say(`     ${(score * 100).toFixed(1).padStart(5)} %  ${label}`);
+  for (const { label, score } of one.data[0].predictions)
+    say(`     ${(score * 100).toFixed(1).padStart(5)} %  ${label}`);
 
   const equal = await compareSpending(client, server.provider, { provider, before }, say);
   const gained = gain >= MINIMUM_GAIN_POINTS;
   if (!gained) say(`The adapter gained less than ${MINIMUM_GAIN_POINTS} points.`);
-  say(equal && gained ? 'Done: it learned, and not a query was miscounted.' : 'The demo did not come out as it should.');
+  say(
+    equal && gained ? 'Done: it learned, and not a query was miscounted.' : 'The demo did not come out as it should.',
+  );
   return equal && gained;
 }
 
@@ -97,10 +100,7 @@ async function train(client: Client, trainingFile: string, model: string): Promi
   return job;
 }
 
-async function accuracy(
-  { test }: ExampleSplit,
-  predict: (images: string[]) => Promise<Prediction>,
-): Promise<number> {
+async function accuracy({ test }: ExampleSplit, predict: (images: string[]) => Promise<Prediction>): Promise<number> {
   let correct = 0;
   for (let start = 0; start < test.length; start += IMAGES_PER_REQUEST) {
     const part: ExampleImage[] = test.slice(start, start + IMAGES_PER_REQUEST);

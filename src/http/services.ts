@@ -1,6 +1,6 @@
+import type { ApiKeys } from '../access/api-keys.js';
 import type { AdapterStore } from '../adapters/adapter-store.js';
 import type { Predictor } from '../adapters/predictor.js';
-import type { ApiKeys } from '../access/api-keys.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import type { EventFeed } from '../jobs/event-feed.js';
 import type { JobService } from '../jobs/job-service.js';

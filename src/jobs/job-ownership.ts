@@ -1,10 +1,10 @@
+import { type AdapterDescription, encodeAdapter } from '../adapters/adapter-file.js';
+import type { AdapterWeights, GenerationReport } from '../craft/trainer.js';
 import { type Database, Prisma } from '../db/client.js';
 import type { Job } from '../db/generated/client.js';
-import { CraftError } from '../errors.js';
-import { encodeAdapter, type AdapterDescription } from '../adapters/adapter-file.js';
-import type { AdapterWeights, GenerationReport } from '../craft/trainer.js';
-import { type NewJobEvent, recordEvents } from './events.js';
+import type { CraftError } from '../errors.js';
 import { newId } from '../ids.js';
+import { type NewJobEvent, recordEvents } from './events.js';
 import { statusesBefore } from './state-machine.js';
 
 /** The job was cancelled, or a newer worker owns it: this worker must stop and write nothing more. */
@@ -128,10 +128,7 @@ export class JobOwnership {
   }): Promise<void> {
     const { id: jobId, providerId } = this.job;
     await this.database.$transaction(async (tx) => {
-      await this.update(
-        tx,
-        Prisma.sql`status = 'succeeded', finished_at = now(), stop_reason = ${result.stopReason}`,
-      );
+      await this.update(tx, Prisma.sql`status = 'succeeded', finished_at = now(), stop_reason = ${result.stopReason}`);
       await tx.adapter.create({
         data: {
           id: result.adapterId,
@@ -149,17 +146,15 @@ export class JobOwnership {
     });
   }
 
-  async fail(error: unknown): Promise<void> {
-    const known = error instanceof CraftError;
-    const code = known ? error.code : 'internal_error';
-    const message = known ? error.message : 'Training failed inside the service. The operator finds the reason in its log.';
-    const param = known ? error.param : null;
+  async fail({ code, message, param }: CraftError): Promise<void> {
     await this.database.$transaction(async (tx) => {
       await this.update(
         tx,
         Prisma.sql`status = 'failed', finished_at = now(), error_code = ${code}, error_message = ${message}, error_param = ${param}`,
       );
-      await recordEvents(tx, this.job.id, [{ level: 'error', type: 'message', message: `Training failed: ${message}` }]);
+      await recordEvents(tx, this.job.id, [
+        { level: 'error', type: 'message', message: `Training failed: ${message}` },
+      ]);
     });
   }
 

@@ -90,7 +90,8 @@ export class JobService {
         throw new InvalidRequestError({
           code: 'validation_images_missing',
           param: 'method.craft.checkpoint_selection',
-          message: 'best_validation needs validation images: a validation_file, a validation/ folder or validation_fraction.',
+          message:
+            'best_validation needs validation images: a validation_file, a validation/ folder or validation_fraction.',
         });
       }
       const limits = effectiveLimits(provider.limits, provider.capabilities);

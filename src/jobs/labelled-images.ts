@@ -1,6 +1,6 @@
-import { InvalidRequestError } from '../errors.js';
 import type { Dataset, DatasetImage } from '../datasets/dataset.js';
 import { splitValidation } from '../datasets/validation-split.js';
+import { InvalidRequestError } from '../errors.js';
 import type { ProviderImage } from '../providers/provider.js';
 
 /** The images a job trains on and validates with, in a fixed order, each with its class. */
@@ -33,7 +33,8 @@ export function chooseImages(
     throw new InvalidRequestError({
       code: 'validation_given_twice',
       param: 'method.craft.validation_fraction',
-      message: 'The job has validation images already (a validation_file or a validation/ folder). Leave validation_fraction out.',
+      message:
+        'The job has validation images already (a validation_file or a validation/ folder). Leave validation_fraction out.',
     });
   }
   if (validation) {

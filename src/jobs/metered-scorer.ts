@@ -1,10 +1,10 @@
 import type { Score, ScoringRequest } from '../craft/trainer.js';
 import type { Ledger } from '../ledger/ledger.js';
 import { meteredCall, TRAINING_RETRIES } from '../ledger/metered-call.js';
-import { costMicroUsd, type Provider } from '../providers/provider.js';
 import { type CallRange, cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
-import type { LabelledImages } from './labelled-images.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
+import { costMicroUsd, type Provider } from '../providers/provider.js';
+import type { LabelledImages } from './labelled-images.js';
 
 /** The worker is being shut down: nothing is wrong, another one goes on. */
 export class HandedBackError extends Error {

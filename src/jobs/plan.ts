@@ -1,7 +1,7 @@
 import { InvalidRequestError } from '../errors.js';
 import { BUDGET_PARAMETERS, type QueryLimits } from '../ledger/ledger.js';
-import { costMicroUsd, type ProviderPrices, type QueryAmounts } from '../providers/provider.js';
 import { cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
+import { costMicroUsd, type ProviderPrices, type QueryAmounts } from '../providers/provider.js';
 
 /** What a job will do and spend, known before its first query. */
 export interface TrainingPlan {
@@ -64,9 +64,15 @@ export function planTraining(input: PlanInput): TrainingPlan {
     });
   }
   if (generations < 1) {
-    throw new InvalidRequestError({ code: 'budget_too_small', param, message: tooSmallMessage(input, perGeneration, decidedBy) });
+    throw new InvalidRequestError({
+      code: 'budget_too_small',
+      param,
+      message: tooSmallMessage(input, perGeneration, decidedBy),
+    });
   }
-  const total = Object.fromEntries(UNITS.map((unit) => [unit, perGeneration[unit] * generations])) as unknown as QueryAmounts;
+  const total = Object.fromEntries(
+    UNITS.map((unit) => [unit, perGeneration[unit] * generations]),
+  ) as unknown as QueryAmounts;
   const rate = input.provider.requestsPerSecond;
   return {
     generations,

@@ -5,16 +5,17 @@ import { type AdapterWeights, CraftTrainer, type GenerationReport, type Training
 import type { Dataset } from '../datasets/dataset.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import type { Database } from '../db/client.js';
-import { BudgetExceededError, CraftError } from '../errors.js';
+import { BudgetExceededError } from '../errors.js';
 import { newId } from '../ids.js';
 import { type Ledger, ReservationRefusedError } from '../ledger/ledger.js';
 import type { Provider } from '../providers/provider.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import { initialContextOf } from './initial-context.js';
-import { JobOwnership, type JobMetrics, OwnershipLostError, toJobMetrics } from './job-ownership.js';
+import { type JobMetrics, JobOwnership, OwnershipLostError, toJobMetrics } from './job-ownership.js';
 import type { JobMethod } from './job-request.js';
 import { chooseImages, type LabelledImages } from './labelled-images.js';
 import { HandedBackError, MeteredScorer } from './metered-scorer.js';
+import { toTrainingFailure } from './training-failure.js';
 
 export interface RunnerOptions {
   database: Database;
@@ -57,21 +58,15 @@ export async function runTrainingJob(jobId: string, options: RunnerOptions): Pro
       return 'finished';
     }
     log.error({ err: error }, 'training failed');
-    // A failure that is not the job's (Postgres gone, a bug) goes to the queue, which tries again.
-    if (!(error instanceof CraftError) && !isAlgorithmError(error)) throw error;
-    await ownership.fail(error).catch((failure: unknown) => {
-      if (!(failure instanceof OwnershipLostError)) throw failure;
+    const failure = toTrainingFailure(error);
+    if (!failure) throw error;
+    await ownership.fail(failure).catch((refused: unknown) => {
+      if (!(refused instanceof OwnershipLostError)) throw refused;
     });
     return 'finished';
   } finally {
     await Promise.all(opened.map((dataset) => dataset.close()));
   }
-}
-
-const ALGORITHM_ERRORS = new Set(['NonFiniteLogitsError', 'NonFiniteFitnessError', 'InvalidProblemError', 'CheckpointError', 'ComputeUnavailableError']);
-
-function isAlgorithmError(error: unknown): boolean {
-  return error instanceof Error && ALGORITHM_ERRORS.has(error.name);
 }
 
 class Run {
@@ -198,7 +193,11 @@ class Run {
     const row = await database.job.findUniqueOrThrow({ where: { id: job.id }, select: { currentMetrics: true } });
     let weights = lastWeights;
     let metrics = row.currentMetrics as JobMetrics;
-    if (this.method.craft.checkpoint_selection === 'best_validation' && this.best && this.best.generation !== metrics.generation) {
+    if (
+      this.method.craft.checkpoint_selection === 'best_validation' &&
+      this.best &&
+      this.best.generation !== metrics.generation
+    ) {
       const checkpoint = await database.checkpoint.findUniqueOrThrow({
         where: { jobId_generation: { jobId: job.id, generation: this.best.generation } },
       });

@@ -1,6 +1,6 @@
-import type { QueryAmounts } from '../providers/provider.js';
-import { BudgetExceededError } from '../errors.js';
 import { type Database, Prisma } from '../db/client.js';
+import { BudgetExceededError } from '../errors.js';
+import type { QueryAmounts } from '../providers/provider.js';
 
 /**
  * The query ledger: what each budget allows, what is reserved on it and what was used. It is the only writer of those
@@ -226,7 +226,9 @@ export class Ledger {
         });
       }
     }
-    return new ReservationRefusedError(`${request.accountId} may not draw on its budget any more (${request.guard.kind})`);
+    return new ReservationRefusedError(
+      `${request.accountId} may not draw on its budget any more (${request.guard.kind})`,
+    );
   }
 }
 

@@ -1,3 +1,5 @@
+import { z } from 'zod';
+import { InvalidRequestError } from '../errors.js';
 import {
   decodeInferResponse,
   encodeInferRequest,
@@ -6,16 +8,14 @@ import {
   OpenInferenceFormatError,
   type Tensor,
 } from '../formats/open-inference-binary.js';
-import { InvalidRequestError } from '../errors.js';
-import { z } from 'zod';
 import type { ProviderConnection } from './protocols.js';
 import type {
+  Prompts,
   Provider,
   ProviderCapabilities,
   ProviderImage,
   ProviderLimits,
   ProviderPrices,
-  Prompts,
   ScoreRequest,
 } from './provider.js';
 import { ProviderCallError } from './provider-call-error.js';
@@ -168,7 +168,10 @@ export class OpenInferenceProvider implements Provider {
     await this.transport.close();
   }
 
-  private async send(request: ScoreRequest, asReference: (image: ProviderImage) => boolean): Promise<TransportResponse> {
+  private async send(
+    request: ScoreRequest,
+    asReference: (image: ProviderImage) => boolean,
+  ): Promise<TransportResponse> {
     const { tensors } = this.connection.settings;
     const images = await Promise.all(
       request.images.map((image) =>
@@ -260,7 +263,10 @@ export function effectiveLimits(limits: ProviderLimits, capabilities: ProviderCa
   return {
     ...limits,
     imagesPerRequest: Math.min(limits.imagesPerRequest, capabilities.maxImagesPerRequest ?? Number.POSITIVE_INFINITY),
-    promptsPerRequest: Math.min(limits.promptsPerRequest, capabilities.maxPromptsPerRequest ?? Number.POSITIVE_INFINITY),
+    promptsPerRequest: Math.min(
+      limits.promptsPerRequest,
+      capabilities.maxPromptsPerRequest ?? Number.POSITIVE_INFINITY,
+    ),
   };
 }
 

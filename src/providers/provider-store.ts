@@ -150,7 +150,8 @@ export class ProviderStore {
       throw new ConflictError({
         code: 'provider_in_use',
         param: 'provider_id',
-        message: 'A job that is not finished uses this provider. Cancel it first: POST /v1/fine_tuning/jobs/{id}/cancel.',
+        message:
+          'A job that is not finished uses this provider. Cancel it first: POST /v1/fine_tuning/jobs/{id}/cancel.',
       });
     }
     await this.connections.get(id)?.provider.close();

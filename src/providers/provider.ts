@@ -38,8 +38,8 @@ export interface ProviderImage {
 }
 
 export type Prompts =
-  | { kind: 'context'; count: number; /** [P, m, d] */ values: Float32Array }
-  | { kind: 'template'; count: number; /** each with one `{}` for the class name */ templates: string[] };
+  | { kind: 'context'; count: number /** [P, m, d] */; values: Float32Array }
+  | { kind: 'template'; count: number /** each with one `{}` for the class name */; templates: string[] };
 
 export interface ScoreRequest {
   prompts: Prompts;

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Agent, errors as undiciErrors, request } from 'undici';
+import { Agent, request, errors as undiciErrors } from 'undici';
 import { ProviderCallError } from './provider-call-error.js';
 
 /**
@@ -267,7 +267,11 @@ export function retryAfterSeconds(header: string | string[] | undefined): number
 /** What the provider said of its own failure, short and printable, and the code it gave it. */
 function providerWords(body: Buffer): { said?: string; providerCode?: string } {
   const text = body.subarray(0, 100_000).toString('utf8');
-  const short = (words: string) => words.replace(/[^\x20-\x7e]+/g, ' ').trim().slice(0, 300) || undefined;
+  const short = (words: string) =>
+    words
+      .replace(/[^\x20-\x7e]+/g, ' ')
+      .trim()
+      .slice(0, 300) || undefined;
   try {
     const parsed: unknown = JSON.parse(text);
     if (typeof parsed === 'object' && parsed !== null) {

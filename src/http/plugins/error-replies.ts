@@ -1,7 +1,14 @@
 import type { FastifyError, FastifyInstance } from 'fastify';
 import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
-import { z } from 'zod';
-import { CraftError, InvalidRequestError, NotFoundError, PayloadTooLargeError, RateLimitError, UnsupportedMediaTypeError } from '../../errors.js';
+import type { z } from 'zod';
+import {
+  CraftError,
+  InvalidRequestError,
+  NotFoundError,
+  PayloadTooLargeError,
+  RateLimitError,
+  UnsupportedMediaTypeError,
+} from '../../errors.js';
 
 /** Every error leaves as `{ error: { message, type, code, param } }`; a bug leaves as a 500 that shows no internals. */
 export function registerErrorReplies(app: FastifyInstance): void {
@@ -45,25 +52,47 @@ function toCraftError(error: FastifyError): CraftError | null {
   switch (error.code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
     case 'FST_REQ_FILE_TOO_LARGE':
-      return new PayloadTooLargeError({ code: 'body_too_large', message: 'The request body is larger than this route takes. Send fewer or smaller images per request.' });
+      return new PayloadTooLargeError({
+        code: 'body_too_large',
+        message: 'The request body is larger than this route takes. Send fewer or smaller images per request.',
+      });
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
-      return new UnsupportedMediaTypeError({ code: 'unsupported_media_type', message: 'This route does not take that Content-Type. Send application/json, or multipart/form-data where the documentation says so.' });
+      return new UnsupportedMediaTypeError({
+        code: 'unsupported_media_type',
+        message:
+          'This route does not take that Content-Type. Send application/json, or multipart/form-data where the documentation says so.',
+      });
     case 'FST_INVALID_MULTIPART_CONTENT_TYPE':
-      return new UnsupportedMediaTypeError({ code: 'multipart_expected', message: 'Send this request as multipart/form-data.' });
+      return new UnsupportedMediaTypeError({
+        code: 'multipart_expected',
+        message: 'Send this request as multipart/form-data.',
+      });
     case 'FST_ERR_CTP_EMPTY_JSON_BODY':
     case 'FST_ERR_CTP_INVALID_JSON_BODY':
-      return new InvalidRequestError({ code: 'invalid_json', message: 'The body is not valid JSON. Check its quotes, commas and brackets.' });
+      return new InvalidRequestError({
+        code: 'invalid_json',
+        message: 'The body is not valid JSON. Check its quotes, commas and brackets.',
+      });
     case 'FST_PARTS_LIMIT':
     case 'FST_FILES_LIMIT':
     case 'FST_FIELDS_LIMIT':
-      return new PayloadTooLargeError({ code: 'too_many_parts', message: 'The multipart body has more parts than this route takes.' });
+      return new PayloadTooLargeError({
+        code: 'too_many_parts',
+        message: 'The multipart body has more parts than this route takes.',
+      });
     default:
   }
   if (error.statusCode === 429) {
-    return new RateLimitError({ code: 'rate_limited', message: 'Too many requests with this API key. Wait as long as Retry-After says.' });
+    return new RateLimitError({
+      code: 'rate_limited',
+      message: 'Too many requests with this API key. Wait as long as Retry-After says.',
+    });
   }
   if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
-    return new CraftError(error.statusCode, 'invalid_request_error', { code: 'invalid_request', message: error.message });
+    return new CraftError(error.statusCode, 'invalid_request_error', {
+      code: 'invalid_request',
+      message: error.message,
+    });
   }
   return null;
 }
@@ -83,7 +112,11 @@ function invalidField(path: string[], message: string, issue: Record<string, unk
   const unknownKeys = Array.isArray(issue.keys) ? issue.keys.map(String) : [];
   if (unknownKeys.length > 0) {
     const param = [...path, unknownKeys[0]].join('.');
-    return new InvalidRequestError({ code: 'unknown_parameter', param, message: `${param} is not a parameter here. Remove it or check its spelling.` });
+    return new InvalidRequestError({
+      code: 'unknown_parameter',
+      param,
+      message: `${param} is not a parameter here. Remove it or check its spelling.`,
+    });
   }
   const param = path.join('.') || null;
   const subject = param ?? 'The request';

@@ -49,7 +49,14 @@ export const adapterRoutes: FastifyPluginAsyncZod<{ services: Services }> = asyn
 
   app.get(
     '/adapters/:adapter_id',
-    { schema: { tags: ['Adapters'], summary: 'One adapter', params, response: { 200: adapterSchema, ...errorResponses } } },
+    {
+      schema: {
+        tags: ['Adapters'],
+        summary: 'One adapter',
+        params,
+        response: { 200: adapterSchema, ...errorResponses },
+      },
+    },
     async (request) => answer(await adapters.get(request.params.adapter_id)),
   );
 

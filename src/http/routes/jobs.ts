@@ -28,10 +28,7 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
         description:
           'Everything that can be known to be wrong is refused here. With ?dry_run=true nothing is created: the answer is the plan with its queries, requests, cost and time.',
         querystring: z.object({
-          dry_run: z
-            .enum(['true', 'false'])
-            .default('false')
-            .describe('true: answer the plan and create nothing.'),
+          dry_run: z.enum(['true', 'false']).default('false').describe('true: answer the plan and create nothing.'),
         }),
         headers: z.looseObject({
           'idempotency-key': z

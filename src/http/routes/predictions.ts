@@ -16,7 +16,10 @@ import { errorResponses } from '../schemas/common.js';
 import type { Services } from '../services.js';
 
 const multipartForm = z.object({
-  images: z.array(z.string().meta({ format: 'binary' })).min(1).max(MAX_PREDICT_IMAGES),
+  images: z
+    .array(z.string().meta({ format: 'binary' }))
+    .min(1)
+    .max(MAX_PREDICT_IMAGES),
   top_k: z.int().optional(),
   black_box: z.boolean().optional(),
 });
@@ -93,9 +96,12 @@ async function readPredictRequest(request: FastifyRequest, maxBytes: number) {
     else images.push(toProviderImage(await checkImageBytes(await part.toBuffer(), limits, `images.${images.length}`)));
   }
   const { top_k: topK, black_box: blackBox } = parseInput(multipartFields, fields);
-  parseInput(z.object({ images: z.array(z.unknown()).min(1, 'Send at least one image file.').max(MAX_PREDICT_IMAGES) }), {
-    images,
-  });
+  parseInput(
+    z.object({ images: z.array(z.unknown()).min(1, 'Send at least one image file.').max(MAX_PREDICT_IMAGES) }),
+    {
+      images,
+    },
+  );
   return { images, topK, blackBox };
 }
 

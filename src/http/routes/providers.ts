@@ -29,7 +29,13 @@ export const providerRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
 
   app.get(
     '/providers',
-    { schema: { tags: ['Providers'], summary: 'List providers', response: { 200: providerListSchema, ...errorResponses } } },
+    {
+      schema: {
+        tags: ['Providers'],
+        summary: 'List providers',
+        response: { 200: providerListSchema, ...errorResponses },
+      },
+    },
     async () => ({
       object: 'list' as const,
       data: await Promise.all((await providers.list()).map(answer)),

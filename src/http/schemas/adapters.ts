@@ -37,25 +37,23 @@ const topK = z.int().min(1).max(65536).default(3).describe('How many labels to a
 
 export const MAX_PREDICT_IMAGES = MAX_IMAGES;
 
-export const predictBodySchema = z
-  .strictObject({
-    images,
-    top_k: topK,
-    black_box: z.boolean().default(false).describe('Also answer what the black box said before the refinement head.'),
-  });
+export const predictBodySchema = z.strictObject({
+  images,
+  top_k: topK,
+  black_box: z.boolean().default(false).describe('Also answer what the black box said before the refinement head.'),
+});
 
-export const zeroShotBodySchema = z
-  .strictObject({
-    images,
-    labels: z.array(z.string().trim().min(1).max(200)).min(2).max(4096),
-    template: z
-      .string()
-      .max(500)
-      .refine((template) => template.split('{}').length === 2, { error: 'Put {} exactly once, for the class name.' })
-      .optional()
-      .describe("Text with {} for the class name; the provider's own where left out."),
-    top_k: topK,
-  });
+export const zeroShotBodySchema = z.strictObject({
+  images,
+  labels: z.array(z.string().trim().min(1).max(200)).min(2).max(4096),
+  template: z
+    .string()
+    .max(500)
+    .refine((template) => template.split('{}').length === 2, { error: 'Put {} exactly once, for the class name.' })
+    .optional()
+    .describe("Text with {} for the class name; the provider's own where left out."),
+  top_k: topK,
+});
 
 const labelScores = z.array(z.object({ label: z.string(), score: z.number().describe('Probability.') }));
 

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { JobEvent } from '../../db/client.js';
 import type { JobMetrics } from '../../jobs/job-ownership.js';
-import { methodSchema, type JobMethod } from '../../jobs/job-request.js';
+import { type JobMethod, methodSchema } from '../../jobs/job-request.js';
 import { eventId, type JobDetails } from '../../jobs/job-service.js';
 import type { TrainingPlan } from '../../jobs/plan.js';
 import { JOB_STATUSES, type JobStatus } from '../../jobs/state-machine.js';
@@ -161,9 +161,7 @@ export function toJob(details: JobDetails): z.output<typeof jobSchema> {
     compute: job.compute,
     stop_reason: job.stopReason,
     error:
-      job.errorCode === null
-        ? null
-        : { code: job.errorCode, message: job.errorMessage ?? '', param: job.errorParam },
+      job.errorCode === null ? null : { code: job.errorCode, message: job.errorMessage ?? '', param: job.errorParam },
     organization_id: 'craft-server',
     result_files: [],
     trained_tokens: null,

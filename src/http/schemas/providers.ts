@@ -1,10 +1,6 @@
 import { z } from 'zod';
 import type { QueryAmounts } from '../../providers/provider.js';
-import {
-  limitsSchema,
-  openInferenceSettingsSchema,
-  pricesSchema,
-} from '../../providers/provider-record.js';
+import { limitsSchema, openInferenceSettingsSchema, pricesSchema } from '../../providers/provider-record.js';
 import type { ProviderInfo } from '../../providers/provider-store.js';
 import { toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
 

@@ -59,13 +59,8 @@ test('an upload is kept, listed, read and deleted', async () => {
   expect(await dataset.readAll()).toHaveLength(2);
   await dataset.close();
   expect(await readdir(directory)).toEqual(['incoming']);
-  for (const gone of [
-    store.get(record.id),
-    store.open(record.id),
-    store.openContent(record.id),
-    store.delete(record.id),
-  ]) {
-    await expect(gone).rejects.toMatchObject({ status: 404, code: 'file_not_found' });
+  for (const call of ['get', 'open', 'openContent', 'delete'] as const) {
+    await expect(store[call](record.id)).rejects.toMatchObject({ status: 404, code: 'file_not_found' });
   }
   expect((await store.list({ limit: 10 })).data).toEqual([]);
 });

@@ -1,0 +1,180 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { BudgetExceededError } from '../../src/errors.js';
+import { newId } from '../../src/ids.js';
+import {
+  Ledger,
+  NO_LIMITS,
+  type QueryLimits,
+  ReservationRefusedError,
+  type ReservationRequest,
+} from '../../src/ledger/ledger.js';
+import { type TestDatabase, testDatabase } from '../helpers/postgres.js';
+
+let db: TestDatabase;
+let ledger: Ledger;
+const PROVIDER = 'prov-ledger-test';
+
+beforeAll(async () => {
+  db = await testDatabase();
+  ledger = new Ledger(db.database);
+  await db.database.provider.create({
+    data: {
+      id: PROVIDER,
+      name: 'ledger-test',
+      protocol: 'open_inference',
+      baseUrl: 'http://127.0.0.1:1',
+      remoteModel: 'none',
+      settings: {},
+      capabilities: {},
+      concurrency: 1,
+      imagesPerRequest: 1,
+      promptsPerRequest: 1,
+      timeoutMs: 1000,
+      pricePerRequestNanoUsd: 0n,
+      pricePerImageQueryNanoUsd: 0n,
+    },
+  });
+});
+
+async function account(limits: Partial<QueryLimits>): Promise<string> {
+  const id = newId('account-');
+  await db.database.$transaction((tx) => ledger.openAccount(tx, id, PROVIDER, { ...NO_LIMITS, ...limits }));
+  return id;
+}
+
+function request(
+  accountId: string,
+  imageQueries: number,
+  overrides: Partial<ReservationRequest> = {},
+): ReservationRequest {
+  return {
+    accountId,
+    providerId: PROVIDER,
+    purpose: 'candidates',
+    amounts: { promptEvaluations: 1, imageQueries, requests: 1, costMicroUsd: 3 },
+    guard: { kind: 'live_provider' },
+    attempt: 1,
+    worker: 'test',
+    ...overrides,
+  };
+}
+
+describe('the ledger', () => {
+  it('moves amounts from reserved to used, or back', async () => {
+    const id = await account({ imageQueries: 100 });
+    const settled = await ledger.reserve(request(id, 10));
+    const released = await ledger.reserve(request(id, 20));
+    const unknown = await ledger.reserve(request(id, 30));
+    expect((await ledger.balance(id)).imageQueries).toEqual({ limit: 100, used: 0, reserved: 60, remaining: 40 });
+    await ledger.settle(settled);
+    await ledger.release(released, 'refused');
+    await ledger.leaveUnknown(unknown, 'timeout');
+    expect(await ledger.balance(id)).toEqual({
+      promptEvaluations: { limit: null, used: 2, reserved: 0, remaining: null },
+      imageQueries: { limit: 100, used: 40, reserved: 0, remaining: 60 },
+      requests: { limit: null, used: 2, reserved: 0, remaining: null },
+      costMicroUsd: { limit: null, used: 6, reserved: 0, remaining: null },
+    });
+  });
+
+  it('closes a reservation once only', async () => {
+    const id = await account({});
+    const reservation = await ledger.reserve(request(id, 10));
+    await ledger.settle(reservation);
+    await ledger.release(reservation, 'too late');
+    await ledger.settle(reservation);
+    expect((await ledger.balance(id)).imageQueries).toMatchObject({ used: 10, reserved: 0 });
+  });
+
+  it('refuses what would pass a limit and draws nothing, not even on the other units', async () => {
+    const id = await account({ imageQueries: 15, requests: 5 });
+    await ledger.reserve(request(id, 10));
+    const refusal = await ledger.reserve(request(id, 6)).catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(BudgetExceededError);
+    expect(refusal).toMatchObject({ code: 'budget_exhausted', param: 'max_image_queries', status: 402 });
+    expect(await ledger.balance(id)).toMatchObject({ imageQueries: { reserved: 10 }, requests: { reserved: 1 } });
+    await ledger.reserve(request(id, 5));
+  });
+
+  it('never passes a limit under concurrent callers', async () => {
+    const id = await account({ imageQueries: 100 });
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 60 }, async (_, i) => {
+        const reservation = await ledger.reserve(request(id, 3));
+        if (i % 3 === 0) await ledger.release(reservation, 'test');
+        else await ledger.settle(reservation);
+      }),
+    );
+    const served = outcomes.filter(({ status }, i) => status === 'fulfilled' && i % 3 !== 0).length;
+    const { used, reserved } = (await ledger.balance(id)).imageQueries;
+    expect(reserved).toBe(0);
+    expect(used).toBe(served * 3);
+    expect(used).toBeLessThanOrEqual(100);
+    expect(outcomes.some(({ status }) => status === 'rejected')).toBe(true);
+  });
+
+  it('adds up: the account equals the sum of its reservations by state', async () => {
+    const id = await account({});
+    for (let i = 1; i <= 9; i++) {
+      const reservation = await ledger.reserve(request(id, i));
+      if (i % 4 === 1) await ledger.settle(reservation);
+      if (i % 4 === 2) await ledger.release(reservation, 'test');
+      if (i % 4 === 3) await ledger.leaveUnknown(reservation, 'test');
+    }
+    const rows = await db.database.reservation.groupBy({
+      by: ['state'],
+      where: { accountId: id },
+      _sum: { imageQueries: true },
+    });
+    const sum = (state: string) => Number(rows.find((row) => row.state === state)?._sum.imageQueries ?? 0n);
+    const { used, reserved } = (await ledger.balance(id)).imageQueries;
+    expect(used).toBe(sum('settled') + sum('unknown'));
+    expect(reserved).toBe(sum('reserved'));
+    expect(reserved).toBeGreaterThan(0);
+  });
+
+  it('handles amounts beyond 32 bits', async () => {
+    const id = await account({ imageQueries: 9_000_000_000_000_000 });
+    await ledger.settle(await ledger.reserve(request(id, 8_999_999_999_999_999)));
+    expect((await ledger.balance(id)).imageQueries).toMatchObject({ used: 8_999_999_999_999_999, remaining: 1 });
+  });
+
+  it('lets only the current owner of a running job draw, and counts what a lost worker left open', async () => {
+    const jobId = newId('ftjob-');
+    await db.database.job.create({
+      data: {
+        id: jobId,
+        status: 'running',
+        providerId: PROVIDER,
+        trainingFileId: 'file-none',
+        seed: 1,
+        method: {},
+        plan: {},
+        plannedGenerations: 1,
+        epoch: 1,
+      },
+    });
+    await db.database.$transaction((tx) => ledger.openAccount(tx, jobId, PROVIDER));
+    const owner = (epoch: number) => request(jobId, 7, { guard: { kind: 'running_job', jobId, epoch } });
+    await ledger.reserve(owner(1));
+    await db.database.job.update({ where: { id: jobId }, data: { epoch: 2 } });
+    await expect(ledger.reserve(owner(1))).rejects.toBeInstanceOf(ReservationRefusedError);
+    expect(await ledger.leaveUnknownBefore(jobId, 2)).toBe(1);
+    expect(await ledger.leaveUnknownBefore(jobId, 2)).toBe(0);
+    const own = await ledger.reserve(owner(2));
+    expect((await ledger.balance(jobId)).imageQueries).toMatchObject({ used: 7, reserved: 7 });
+    await db.database.job.update({ where: { id: jobId }, data: { status: 'cancelled' } });
+    await expect(ledger.reserve(owner(2))).rejects.toBeInstanceOf(ReservationRefusedError);
+    await ledger.settle(own);
+    expect((await ledger.balance(jobId)).imageQueries).toMatchObject({ used: 14, reserved: 0 });
+  });
+
+  it('sums what all accounts used at a provider', async () => {
+    const before = await ledger.usedAtProvider(PROVIDER);
+    await ledger.settle(await ledger.reserve(request(await account({}), 11)));
+    await ledger.settle(await ledger.reserve(request(await account({}), 12)));
+    const after = await ledger.usedAtProvider(PROVIDER);
+    expect(after.imageQueries - before.imageQueries).toBe(23);
+    expect(after.requests - before.requests).toBe(2);
+  });
+});

@@ -1,0 +1,24 @@
+import { isAbsolute } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { ConfigError, readConfig } from '../../src/config.js';
+
+describe('readConfig', () => {
+  it('needs nothing', () => {
+    const config = readConfig({});
+    expect(config).toMatchObject({ host: '127.0.0.1', port: 8080, compute: 'auto', embeddedProvider: true });
+    expect(isAbsolute(config.dataDirectory)).toBe(true);
+    expect(config.databaseUrl).toBeUndefined();
+  });
+
+  it('takes an empty variable for one that is not set', () => {
+    expect(readConfig({ DATABASE_URL: '', PORT: '' })).toMatchObject({ port: 8080, databaseUrl: undefined });
+  });
+
+  it('names every wrong variable and what it should look like', () => {
+    const read = () =>
+      readConfig({ PORT: '70000', CRAFT_SECRET_KEY: 'abc', REDIS_URL: 'localhost', CRAFT_COMPUTE: 'tpu' });
+    expect(read).toThrow(ConfigError);
+    for (const name of ['PORT', 'CRAFT_SECRET_KEY', 'REDIS_URL', 'CRAFT_COMPUTE']) expect(read).toThrow(name);
+    expect(read).toThrow(/openssl rand -hex 32/);
+  });
+});

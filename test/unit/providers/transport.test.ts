@@ -1,0 +1,166 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import type { ProviderCallError } from '../../../src/providers/provider-call-error.js';
+import { retryAfterSeconds, Transport, type TransportOptions } from '../../../src/providers/transport.js';
+
+const closers: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+async function serve(handler: (request: IncomingMessage, response: ServerResponse) => void): Promise<string> {
+  const server: Server = createServer(handler);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  closers.push(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+function open(baseUrl: string, options: Partial<TransportOptions> = {}): Transport {
+  const transport = new Transport({
+    providerName: 'box',
+    baseUrl,
+    headers: { authorization: 'Bearer secret-token' },
+    requestsPerSecond: null,
+    concurrency: 4,
+    timeoutMs: 5000,
+    maxResponseBytes: 1000,
+    unbilledStatuses: [503],
+    ...options,
+  });
+  closers.push(() => transport.close());
+  return transport;
+}
+
+async function failureOf(call: Promise<unknown>): Promise<ProviderCallError> {
+  return call.then(
+    () => {
+      throw new Error('the call did not fail');
+    },
+    (error: ProviderCallError) => error,
+  );
+}
+
+const GET = { method: 'GET', path: '/x' } as const;
+
+describe('Transport', () => {
+  it('sends the credentials and keeps the base path', async () => {
+    const seen: string[] = [];
+    const url = await serve((request, response) => {
+      seen.push(`${request.url} ${request.headers.authorization}`);
+      response.end('ok');
+    });
+    const answer = await open(`${url}/base/`).send(GET);
+    expect(answer.body.toString()).toBe('ok');
+    expect(seen).toEqual(['/base/x Bearer secret-token']);
+  });
+
+  it.each([
+    [429, { code: 'provider_rate_limited', billing: 'unbilled', retryable: true }],
+    [503, { code: 'provider_unavailable', billing: 'unbilled', retryable: true }],
+    [500, { code: 'provider_unavailable', billing: 'unknown', retryable: true }],
+    [401, { code: 'provider_credentials_refused', billing: 'unknown', retryable: false }],
+    [400, { code: 'provider_refused_request', billing: 'unknown', retryable: false }],
+    [302, { code: 'provider_refused_request', billing: 'unknown', retryable: false }],
+  ])('maps status %i', async (status, expected) => {
+    const url = await serve((_, response) => {
+      response.writeHead(status, { 'retry-after': '7', location: 'http://127.0.0.1:1/' }).end('{"error":"its words"}');
+    });
+    const error = await failureOf(open(url).send(GET));
+    expect(error).toMatchObject({ ...expected, status: 502, retryAfterSeconds: 7 });
+    expect(error.message).not.toContain('secret-token');
+  });
+
+  it('knows that a refused connection was not billed', async () => {
+    const error = await failureOf(open('http://127.0.0.1:1').send(GET));
+    expect(error).toMatchObject({ code: 'provider_unreachable', billing: 'unbilled', retryable: true });
+  });
+
+  it('does not know whether a lost connection was billed', async () => {
+    const url = await serve((request) => request.socket.destroy());
+    const error = await failureOf(open(url).send(GET));
+    expect(error).toMatchObject({ code: 'provider_connection_lost', billing: 'unknown', retryable: true });
+  });
+
+  it('does not take half an answer for a whole one', async () => {
+    const url = await serve((_, response) => {
+      response.writeHead(200, { 'content-length': '100' });
+      response.write('half', () => response.destroy());
+    });
+    const error = await failureOf(open(url).send(GET));
+    expect(error).toMatchObject({ code: 'provider_connection_lost', billing: 'unknown' });
+  });
+
+  it('gives up after the time-out', async () => {
+    const url = await serve(() => {});
+    const error = await failureOf(open(url, { timeoutMs: 100 }).send(GET));
+    expect(error).toMatchObject({ code: 'provider_timeout', billing: 'unknown', retryable: true });
+  });
+
+  it.each([true, false])('refuses an answer above the limit (announced: %s)', async (announced) => {
+    const url = await serve((_, response) => {
+      if (announced) response.setHeader('content-length', '1001');
+      response.end(Buffer.alloc(1001));
+    });
+    const error = await failureOf(open(url).send(GET));
+    expect(error).toMatchObject({ code: 'provider_answer_too_large', billing: 'billed', retryable: false });
+  });
+
+  it('keeps to the concurrency', async () => {
+    let open_ = 0;
+    let most = 0;
+    const url = await serve((_, response) => {
+      most = Math.max(most, ++open_);
+      setTimeout(() => {
+        open_--;
+        response.end();
+      }, 10);
+    });
+    const transport = open(url, { concurrency: 3 });
+    await Promise.all(Array.from({ length: 12 }, () => transport.send(GET)));
+    expect(most).toBe(3);
+  });
+
+  it('spaces requests by the rate', async () => {
+    const arrivals: number[] = [];
+    const url = await serve((_, response) => {
+      arrivals.push(performance.now());
+      response.end();
+    });
+    const transport = open(url, { requestsPerSecond: 50 });
+    await Promise.all(Array.from({ length: 6 }, () => transport.send(GET)));
+    // Five gaps of 20 ms; timers may fire a little early.
+    expect(arrivals[5] - arrivals[0]).toBeGreaterThan(90);
+  });
+
+  it('does not send what was given up while it waited for its turn', async () => {
+    let served = 0;
+    const url = await serve((_, response) => {
+      served++;
+      setTimeout(() => response.end(), 20);
+    });
+    const transport = open(url, { concurrency: 1 });
+    const controller = new AbortController();
+    const first = transport.send(GET);
+    const second = failureOf(transport.send({ ...GET, signal: controller.signal }));
+    controller.abort();
+    await first;
+    expect(await second).toMatchObject({ code: 'provider_call_aborted', billing: 'unbilled' });
+    expect(served).toBe(1);
+    await transport.send(GET);
+    expect(served).toBe(2);
+  });
+});
+
+describe('retryAfterSeconds', () => {
+  it('reads seconds and dates', () => {
+    expect(retryAfterSeconds('12')).toBe(12);
+    expect(retryAfterSeconds(new Date(Date.now() + 60_000).toUTCString())).toBeGreaterThan(55);
+    expect(retryAfterSeconds(new Date(Date.now() - 60_000).toUTCString())).toBe(0);
+    expect(retryAfterSeconds('soon')).toBeUndefined();
+    expect(retryAfterSeconds(undefined)).toBeUndefined();
+  });
+});
