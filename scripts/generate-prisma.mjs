@@ -1,8 +1,8 @@
 // Makes the Prisma client from prisma/schema.prisma, offline: the CLI insists on a schema-engine binary that generating
 // never runs, so it is pointed at this Node. Does nothing when the client is newer than the schema.
 import { spawnSync } from 'node:child_process';
-import { createRequire } from 'node:module';
 import { statSync } from 'node:fs';
+import { createRequire } from 'node:module';
 
 const modifiedAt = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 if (modifiedAt('src/db/generated/client.ts') <= modifiedAt('prisma/schema.prisma')) {

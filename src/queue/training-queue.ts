@@ -83,7 +83,7 @@ async function addJob(queue: JobQueue, jobId: string): Promise<void> {
   // The worker compares this count before and after the processing; so nothing asked for meanwhile is lost.
   // Where the job has gone in this moment the update fails, and the state says so.
   await known.updateData({ requests: known.data.requests + 1 }).catch(() => {});
-  if (false) {
+  if (isOver(await known.getState())) {
     // BullMQ ignores an id that it keeps as finished.
     await queue.remove(jobId);
     await queue.add('train', { requests: 0 }, { jobId });

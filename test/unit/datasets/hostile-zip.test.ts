@@ -1,4 +1,7 @@
 import { readdir } from 'node:fs/promises';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { createDeflateRaw } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import type { DatasetLimits } from '../../../src/datasets/limits.js';
 import { image, ingestBytes, jsonl, type RawEntry, rawZip, twoClasses, zip } from '../../helpers/dataset-files.js';
@@ -319,4 +322,20 @@ describe('rejected entries in an upload that is taken', () => {
     expect(report.rejected.map(({ entry }) => entry)).toEqual(['cat/a']);
     expect(report.rejected_count).toBe(2);
   });
+
+  test('an entry that expands far beyond what it says, without the memory for it', async () => {
+    const bomb = await deflated(600);
+    const before = process.resourceUsage().maxRSS;
+    const { report } = await ingestBytes(
+      rawZip([...good, { name: 'cat/bomb.png', data: bomb, method: 8, size: 1_000_000 }]),
+    );
+    expect(report.rejected).toMatchObject([{ entry: 'cat/bomb.png', reason: 'entry_corrupt' }]);
+    expect(process.resourceUsage().maxRSS - before).toBeLessThan(200 * 1024);
+  });
 });
+
+/** So many MiB of zeros, packed. */
+async function deflated(megabytes: number): Promise<Buffer> {
+  const zeros = Buffer.alloc(1024 * 1024);
+  return buffer(Readable.from(Array(megabytes).fill(zeros)).pipe(createDeflateRaw()));
+}

@@ -126,7 +126,7 @@ test.each(refused)('refused: $what', async ({ lines, code, says, status = 400, l
 });
 
 test('refused: a line that is not UTF-8', async () => {
-  const bytes = Buffer.concat([jsonl(good), Buffer.from('\n{"image":"\xff"}', 'latin1')]);
+  const bytes = Buffer.concat([jsonl(good), Buffer.from('\n{"image":"data:,","label":"caf\xe9"}', 'latin1')]);
   await expect(ingestBytes(bytes)).rejects.toMatchObject({
     code: 'invalid_jsonl',
     message: expect.stringContaining('Line 3'),

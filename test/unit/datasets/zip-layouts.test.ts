@@ -165,6 +165,21 @@ describe('a list in a ZIP', () => {
     });
     expect(images.map(([, , name]) => name)).toEqual(['a.png', 'b.png']);
   });
+
+  test('may name an image again, but not as something else', async () => {
+    const again = (label: string) => ({ image: 'a.png', label });
+    const entries = { 'a.png': await image(1), 'b.png': await image(2), 'c.png': await image(3) };
+    const list = [again('a'), again('a'), { image: 'b.png', label: 'b' }, { image: 'c.png', label: 'a' }];
+    const same = await layout({ ...entries, 'l.jsonl': jsonl(list) });
+    expect(same.images.map(([, , name]) => name)).toEqual(['a.png', 'c.png', 'b.png']);
+    expect(same.report.duplicates).toBe(1);
+    const other = await layout({ ...entries, 'l.jsonl': jsonl([...list, again('b')]) });
+    expect(other.images.map(([, , name]) => name)).toEqual(['c.png', 'b.png']);
+    expect(other.report.rejected).toMatchObject([
+      { entry: 'a.png', reason: 'conflicting_label' },
+      { entry: 'a.png', reason: 'conflicting_label' },
+    ]);
+  });
 });
 
 test.each(['fluent-contrast-subgroups', 'fluent-flat-subgroups'])('%s is taken whole, within 3 s', async (name) => {

@@ -1,0 +1,104 @@
+// Accuracy and wall time of the published algorithm, through the whole service, on both example data sets, seeds 1 to 3:
+//   npm run bench:paper [-- --evaluations 8000] [--seeds 1,2,3] [--data fluent-contrast-subgroups]
+import { fork } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { Client } from '../dist/demo/client.js';
+import { readExample, toDataUri, toJsonl } from '../dist/demo/example-data.js';
+
+/** Of the PyTorch reference implementation, in %; examples/README.md. */
+const REFERENCE = {
+  'fluent-contrast-subgroups': [50.74, 47.78, 48.2],
+  'fluent-flat-subgroups': [64.06, 66.38, 62.58],
+};
+const IMAGES_PER_REQUEST = 256;
+
+const { values } = parseArgs({
+  options: {
+    evaluations: { type: 'string', default: '8000' },
+    seeds: { type: 'string', default: '1,2,3' },
+    data: { type: 'string' },
+  },
+});
+const seeds = values.seeds.split(',').map(Number);
+const names = values.data ? [values.data] : Object.keys(REFERENCE);
+
+const folder = await mkdtemp(join(tmpdir(), 'craft-bench-'));
+const service = fork(fileURLToPath(new URL('../dist/main.js', import.meta.url)), ['start'], {
+  env: {
+    ...process.env,
+    PORT: '0',
+    CRAFT_DATA_DIR: folder,
+    CRAFT_API_KEY: '',
+    DATABASE_URL: '',
+    REDIS_URL: '',
+    LOG_LEVEL: 'warn',
+  },
+  stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+});
+const exited = new Promise((resolve) => service.once('exit', resolve));
+const { url, apiKey } = await new Promise((resolve) => service.once('message', resolve));
+const client = new Client(url, apiKey);
+const provider = (await client.get('/v1/providers')).data[0];
+
+async function accuracy(example, predict) {
+  let correct = 0;
+  for (let start = 0; start < example.test.length; start += IMAGES_PER_REQUEST) {
+    const part = example.test.slice(start, start + IMAGES_PER_REQUEST);
+    const { data } = await predict(part.map(({ bytes }) => toDataUri(bytes)));
+    correct += data.filter(({ predictions }, i) => predictions[0].label === part[i].label).length;
+  }
+  return (correct / example.test.length) * 100;
+}
+
+async function measure(name, seed) {
+  const example = await readExample(name, `seed-${seed}`);
+  const file = await client.upload('/v1/files', `${name}.jsonl`, toJsonl(example.train));
+  const startedAt = performance.now();
+  let job = await client.post('/v1/fine_tuning/jobs', {
+    model: provider.name,
+    training_file: file.id,
+    seed,
+    method: { type: 'craft', craft: { budget: { max_prompt_evaluations: Number(values.evaluations) } } },
+  });
+  while (['queued', 'running'].includes(job.status)) {
+    await sleep(100);
+    job = await client.get(`/v1/fine_tuning/jobs/${job.id}`);
+  }
+  const seconds = (performance.now() - startedAt) / 1000;
+  if (job.status !== 'succeeded') throw new Error(`${job.id} ended ${job.status}: ${job.error?.message}`);
+  const tuned = await accuracy(example, (images) =>
+    client.post(`/v1/adapters/${job.fine_tuned_model}/predict`, { images, top_k: 1 }),
+  );
+  const zeroShot = await accuracy(example, (images) =>
+    client.post(`/v1/providers/${provider.id}/zero_shot`, { images, labels: example.classes, top_k: 1 }),
+  );
+  return { zeroShot, tuned, seconds, generations: job.progress.generation };
+}
+
+try {
+  const pad = (text, width) => String(text).padStart(width);
+  console.log(`CraFT as published, ${values.evaluations} prompt evaluations, 16 shots, test accuracy in %`);
+  console.log(`${'data set'.padEnd(28)}seed  zero-shot   tuned  reference  generations  POST to succeeded`);
+  for (const name of names) {
+    const tuned = [];
+    for (const seed of seeds) {
+      const result = await measure(name, seed);
+      tuned.push(result.tuned);
+      console.log(
+        `${name.padEnd(28)}${pad(seed, 4)}${pad(result.zeroShot.toFixed(2), 11)}${pad(result.tuned.toFixed(2), 8)}` +
+          `${pad(REFERENCE[name][seed - 1]?.toFixed(2) ?? '', 11)}${pad(result.generations, 13)}${pad(`${result.seconds.toFixed(1)} s`, 19)}`,
+      );
+    }
+    const mean = (list) => (list.reduce((sum, value) => sum + value, 0) / list.length).toFixed(2);
+    console.log(`${name.padEnd(28)}mean${pad('', 11)}${pad(mean(tuned), 8)}${pad(mean(REFERENCE[name]), 11)}`);
+  }
+} finally {
+  service.disconnect();
+  await exited;
+  await rm(folder, { recursive: true, force: true });
+}

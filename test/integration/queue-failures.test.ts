@@ -1,0 +1,151 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { Redis } from 'ioredis';
+import pino from 'pino';
+import { describe, expect, it, vi } from 'vitest';
+import { HandBack, LockLostError, openQueueConnection, openTrainingQueue } from '../../src/queue/queue.js';
+import { query } from '../helpers/postgres.js';
+import { firstLine } from '../helpers/postgres-process.js';
+import { deferred, describeQueue, SOON } from '../helpers/queue.js';
+
+const log = pino({ level: 'silent' });
+
+describeQueue('the training queue when things end early,', (context) => {
+  it('hands a running job back when the worker closes, and another goes on at once', async () => {
+    const reasons: unknown[] = [];
+    const first = await context.startWorker({
+      process: (_, signal) =>
+        new Promise((_, reject) => {
+          signal.addEventListener('abort', () => {
+            reasons.push(signal.reason);
+            reject(new HandBack());
+          });
+        }),
+    });
+    await context.queue.add('ftjob-a');
+    await vi.waitFor(async () => expect((await context.queue.counts()).active).toBe(1), SOON);
+    await vi.waitFor(async () => {
+      await first.close();
+      expect(reasons).toEqual([expect.any(HandBack)]);
+    }, SOON);
+    expect(await context.queue.counts()).toMatchObject({ waiting: 1, active: 0, delayed: 0 });
+
+    const process = vi.fn(async () => {});
+    await context.startWorker({ process });
+    await vi.waitFor(() => expect(process).toHaveBeenCalledTimes(1), SOON);
+    await context.isIdle();
+  });
+
+  it('takes no more jobs once it closes', async () => {
+    const process = vi.fn(async () => {});
+    const worker = await context.startWorker({ process });
+    const closing = worker.close();
+    await context.queue.add('ftjob-a');
+    await closing;
+    expect(process).not.toHaveBeenCalled();
+    expect((await context.queue.counts()).waiting).toBe(1);
+  });
+
+  it('leaves a job behind that does not stop, for another worker to take', async () => {
+    const stubborn = await context.startWorker({
+      lockDurationMs: 1_000,
+      stalledIntervalMs: 500,
+      process: () => new Promise(() => {}),
+    });
+    await context.queue.add('ftjob-a');
+    await vi.waitFor(async () => expect((await context.queue.counts()).active).toBe(1), SOON);
+    await stubborn.close(100);
+    const process = vi.fn(async () => {});
+    await context.startWorker({ stalledIntervalMs: 500, process });
+    await vi.waitFor(() => expect(process).toHaveBeenCalledTimes(1), SOON);
+  });
+
+  it('gives the job of a killed worker process to another', async () => {
+    const script = fileURLToPath(new URL('../helpers/queue-worker.mjs', import.meta.url));
+    const child = spawn(globalThis.process.execPath, [script, JSON.stringify(context.connection)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await context.queue.add('ftjob-a');
+    expect(await firstLine(child)).toBe('ftjob-a');
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+
+    const process = vi.fn(async (_jobId: string) => {});
+    await context.startWorker({ stalledIntervalMs: 500, process });
+    await vi.waitFor(() => expect(process.mock.calls.map(([jobId]) => jobId)).toEqual(['ftjob-a']), SOON);
+    await context.isIdle();
+  });
+
+  it('tells the processor when the lock is lost, and leaves the job to its new owner', async () => {
+    const reason = deferred<unknown>();
+    const onLockLost = vi.fn();
+    await context.startWorker({
+      lockDurationMs: 500,
+      onLockLost,
+      process: (_, signal) =>
+        new Promise((_, reject) => {
+          signal.addEventListener('abort', () => {
+            reason.resolve(signal.reason);
+            reject(signal.reason);
+          });
+        }),
+    });
+    await context.queue.add('ftjob-a');
+    await vi.waitFor(async () => expect((await context.queue.counts()).active).toBe(1), SOON);
+    await stealLock();
+    expect(await reason.promise).toBeInstanceOf(LockLostError);
+    expect(onLockLost).toHaveBeenCalledWith('ftjob-a');
+    expect(await context.queue.counts()).toMatchObject({ active: 1, delayed: 0, failed: 0 });
+  });
+
+  async function stealLock(): Promise<void> {
+    if (context.connection.kind === 'postgres') {
+      await query(context.connection.connectionString, "UPDATE bullmq.job SET lock_token = 'another'");
+      return;
+    }
+    const client = new Redis(context.connection.url);
+    const [key] = await client.keys('*:lock');
+    await client.set(key, 'another');
+    client.disconnect();
+  }
+
+  it('is made by processes that come at the same time', async () => {
+    const others = await Promise.all(Array.from({ length: 4 }, () => openTrainingQueue(context.connection, log)));
+    await others[0].add('ftjob-a');
+    expect((await others[3].counts()).waiting).toBe(1);
+    await Promise.all(others.map((other) => other.close()));
+  });
+
+  it('goes on after its store was away', async () => {
+    const process = vi.fn(async () => {});
+    await context.startWorker({ process });
+    if (context.redis === undefined) {
+      await query(
+        (context.connection as { connectionString: string }).connectionString,
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()`,
+      );
+    } else {
+      await context.redis.restart(async () => {
+        await expect(context.queue.ping()).rejects.toThrow();
+      });
+    }
+    await vi.waitFor(() => context.queue.add('ftjob-a'), SOON);
+    await vi.waitFor(() => expect(process).toHaveBeenCalled(), SOON);
+  });
+});
+
+describe('opening a queue where nothing listens', () => {
+  it.each([
+    { redisUrl: 'redis://:hush-hush@127.0.0.1:1', connectionString: 'postgresql://unused' },
+    { connectionString: 'postgresql://u:hush-hush@127.0.0.1:1/d' },
+  ])('explains itself without credentials', async (options) => {
+    const error: Error = await openTrainingQueue(openQueueConnection(options), log).then(
+      () => expect.fail('it was opened'),
+      (reason) => reason,
+    );
+    expect(error.message).toMatch(/cannot be opened on (Redis|Postgres) at 127\.0\.0\.1:1.*(REDIS_URL|DATABASE_URL)/);
+    expect(error.message).not.toContain('hush-hush');
+  });
+});
