@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Config } from './config.js';
 import type { Core } from './core.js';
+import { failGivenUpJob } from './jobs/give-up.js';
 import { runInChildProcess } from './jobs/training-process.js';
 import { HandBack, openQueueConnection, startTrainingWorker } from './queue/queue.js';
 
@@ -18,6 +19,7 @@ export async function startWorker(core: Core, config: Config, log: Logger): Prom
       });
       if (outcome === 'handed_back') throw new HandBack();
     },
+    onGivenUp: (jobId) => failGivenUpJob(core.database, jobId),
   });
   return { close: () => worker.close() };
 }

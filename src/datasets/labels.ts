@@ -56,20 +56,20 @@ export class ClassTable {
   }
 
   private check(label: string, where: string): void {
-    const fault =
-      label === ''
-        ? 'is empty'
-        : label.length > this.limits.maxLabelLength
-          ? `has more than ${this.limits.maxLabelLength} characters`
-          : /[\p{Cc}\p{Cs}\u2028\u2029]/u.test(label)
-            ? 'has control characters'
-            : null;
+    const fault = this.faultOf(label);
     if (fault === null) return;
     throw new InvalidRequestError({
       code: 'invalid_label',
       param: 'file',
       message: `${where}: the class name ${quoted(label)} ${fault}. Give it a name with 1 to ${this.limits.maxLabelLength} characters.`,
     });
+  }
+
+  private faultOf(label: string): string | null {
+    if (label === '') return 'is empty';
+    if (label.length > this.limits.maxLabelLength) return `has more than ${this.limits.maxLabelLength} characters`;
+    if (/[\p{Cc}\p{Cs}\u2028\u2029]/u.test(label)) return 'has control characters';
+    return null;
   }
 }
 

@@ -8,19 +8,7 @@ const MAX_PATH_LENGTH = 1024;
  * @throws InvalidRequestError when it could lead out of the folder it is unpacked in, on any system
  */
 export function safeSegments(name: string): string[] {
-  const fault = name.includes('\0')
-    ? 'has a NUL character'
-    : name.includes('\\')
-      ? 'has a backslash'
-      : name.startsWith('/')
-        ? 'is absolute'
-        : /^[A-Za-z]:/.test(name)
-          ? 'names a drive'
-          : name.split('/').includes('..')
-            ? 'leads to a parent folder'
-            : name.length > MAX_PATH_LENGTH
-              ? `is longer than ${MAX_PATH_LENGTH} characters`
-              : null;
+  const fault = faultOf(name);
   if (fault !== null) {
     throw new InvalidRequestError({
       code: 'unsafe_path',
@@ -32,4 +20,14 @@ export function safeSegments(name: string): string[] {
     .normalize('NFC')
     .split('/')
     .filter((part) => part !== '' && part !== '.');
+}
+
+function faultOf(name: string): string | null {
+  if (name.includes('\0')) return 'has a NUL character';
+  if (name.includes('\\')) return 'has a backslash';
+  if (name.startsWith('/')) return 'is absolute';
+  if (/^[A-Za-z]:/.test(name)) return 'names a drive';
+  if (name.split('/').includes('..')) return 'leads to a parent folder';
+  if (name.length > MAX_PATH_LENGTH) return `is longer than ${MAX_PATH_LENGTH} characters`;
+  return null;
 }

@@ -5,12 +5,41 @@ import { EVENT_CHANNEL } from './events.js';
 
 const RECONNECT_MS = 1000;
 
+/** One reader's ear for the events of one job. */
+export class Subscription {
+  private woken = false;
+  private resume = () => {};
+
+  constructor(readonly close: () => void) {}
+
+  wake(): void {
+    this.woken = true;
+    this.resume();
+  }
+
+  /** Resolves when there may be new events, after `timeoutMs`, or when `signal` fires. */
+  async next(timeoutMs: number, signal: AbortSignal): Promise<void> {
+    if (!this.woken && !signal.aborted) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, timeoutMs);
+        this.resume = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+        signal.addEventListener('abort', this.resume, { once: true });
+      });
+      signal.removeEventListener('abort', this.resume);
+    }
+    this.woken = false;
+  }
+}
+
 /**
  * One LISTEN connection per process, shared by all live event streams. It only wakes them: events are always read from
  * their table, so nothing is lost while the connection is down (streams also look by themselves now and then).
  */
 export class EventFeed {
-  private readonly waiting = new Map<string, Set<() => void>>();
+  private readonly subscriptions = new Map<string, Set<Subscription>>();
   private client: pg.Client | undefined;
   private closed = false;
 
@@ -31,34 +60,29 @@ export class EventFeed {
     this.client = client;
   }
 
-  /** Resolves when the job has new events, after `timeoutMs`, or when `signal` fires. */
-  async next(jobId: string, timeoutMs: number, signal: AbortSignal): Promise<void> {
-    let wake = () => {};
-    const woken = new Promise<void>((resolve) => {
-      wake = resolve;
+  /**
+   * Listens for a job's events from now on. What happens between two calls of `next` is not lost: the second one
+   * returns at once.
+   */
+  subscribe(jobId: string): Subscription {
+    const subscriptions = this.subscriptions.get(jobId) ?? new Set();
+    this.subscriptions.set(jobId, subscriptions);
+    const subscription = new Subscription(() => {
+      subscriptions.delete(subscription);
+      if (subscriptions.size === 0) this.subscriptions.delete(jobId);
     });
-    const waiters = this.waiting.get(jobId) ?? new Set();
-    waiters.add(wake);
-    this.waiting.set(jobId, waiters);
-    const done = new AbortController();
-    try {
-      const limit = AbortSignal.any([signal, done.signal]);
-      await Promise.race([woken, sleep(timeoutMs, undefined, { signal: limit }).catch(() => undefined)]);
-    } finally {
-      done.abort();
-      waiters.delete(wake);
-      if (waiters.size === 0) this.waiting.delete(jobId);
-    }
+    subscriptions.add(subscription);
+    return subscription;
   }
 
   async close(): Promise<void> {
     this.closed = true;
-    for (const jobId of [...this.waiting.keys()]) this.wake(jobId);
+    for (const jobId of this.subscriptions.keys()) this.wake(jobId);
     await this.client?.end().catch(() => undefined);
   }
 
   private wake(jobId: string): void {
-    for (const wake of this.waiting.get(jobId) ?? []) wake();
+    for (const subscription of this.subscriptions.get(jobId) ?? []) subscription.wake();
   }
 
   private async reconnect(): Promise<void> {

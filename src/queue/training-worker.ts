@@ -29,6 +29,8 @@ export interface TrainingWorkerOptions {
    */
   process: (jobId: string, signal: AbortSignal) => Promise<void>;
   onLockLost?: (jobId: string) => void;
+  /** Called after the last attempt of a job broke off; nobody takes it any more unless it is added again. */
+  onGivenUp?: (jobId: string) => Promise<void>;
   log: Logger;
 }
 
@@ -111,7 +113,13 @@ export async function startTrainingWorker(
     followUps.add(work);
   };
   bull.on('completed', (job) => followUp(job, 'completed'));
-  bull.on('failed', (job) => followUp(job, 'failed'));
+  bull.on('failed', (job) => {
+    followUp(job, 'failed');
+    if (job?.id === undefined || job.attemptsMade < (job.opts.attempts ?? 1)) return;
+    const { id: jobId } = job;
+    log.error({ jobId, attempts: job.attemptsMade }, 'a training job is given up');
+    options.onGivenUp?.(jobId).catch((err) => log.error({ err, jobId }, 'could not record that a job is given up'));
+  });
 
   async function close(graceMs: number): Promise<void> {
     for (const controller of running.values()) controller.abort(new HandBack());

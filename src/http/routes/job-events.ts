@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import type { Subscription } from '../../jobs/event-feed.js';
 import { parseEventId } from '../../jobs/job-service.js';
 import { isTerminal, type JobStatus } from '../../jobs/state-machine.js';
 import { errorResponses, pageQuery, toList } from '../schemas/common.js';
@@ -38,19 +39,27 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
       const lastEventId = request.headers['last-event-id'];
       const after = typeof lastEventId === 'string' ? parseEventId(lastEventId) : 0n;
       reply.hijack();
+      const subscription = events.subscribe(jobId);
       const gone = new AbortController();
       request.raw.once('close', () => gone.abort());
       try {
-        await stream(reply.raw, jobId, after, gone.signal);
+        await stream(reply.raw, jobId, after, subscription, gone.signal);
       } catch (error) {
         request.log.warn({ err: error }, 'event stream broke off');
       } finally {
+        subscription.close();
         reply.raw.end();
       }
     },
   );
 
-  async function stream(raw: ServerResponse, jobId: string, after: bigint, signal: AbortSignal) {
+  async function stream(
+    raw: ServerResponse,
+    jobId: string,
+    after: bigint,
+    subscription: Subscription,
+    signal: AbortSignal,
+  ) {
     raw.writeHead(200, {
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-store',
@@ -72,7 +81,7 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
         return;
       }
       if (batch.length === 0) raw.write(': still here\n\n');
-      await events.next(jobId, LOOK_AGAIN_MS, signal);
+      await subscription.next(LOOK_AGAIN_MS, signal);
     }
   }
 };
