@@ -61,7 +61,7 @@ export function decodeAdapter(bytes: Uint8Array): { weights: AdapterWeights; abo
     const about = description.parse(JSON.parse(metadata.adapter ?? ''));
     const float32 = (name: string, rank: number) => {
       const tensor = tensors.get(name);
-      if (!tensor || tensor.dtype !== 'F32' || tensor.shape.length !== rank) {
+      if (tensor?.dtype !== 'F32' || tensor.shape.length !== rank) {
         return refuse(`Tensor "${name}" is missing or is not float32 of rank ${rank}.`);
       }
       const data = tensor.data as Float32Array;

@@ -32,6 +32,7 @@ export const adapterRoutes: FastifyPluginAsyncZod<{ services: Services }> = asyn
     {
       schema: {
         tags: ['Adapters'],
+        operationId: 'listAdapters',
         summary: 'List adapters, newest first',
         querystring: pageQuery,
         response: { 200: adapterListSchema, ...errorResponses },
@@ -52,6 +53,7 @@ export const adapterRoutes: FastifyPluginAsyncZod<{ services: Services }> = asyn
     {
       schema: {
         tags: ['Adapters'],
+        operationId: 'retrieveAdapter',
         summary: 'One adapter',
         params,
         response: { 200: adapterSchema, ...errorResponses },
@@ -65,6 +67,7 @@ export const adapterRoutes: FastifyPluginAsyncZod<{ services: Services }> = asyn
     {
       schema: {
         tags: ['Adapters'],
+        operationId: 'deleteAdapter',
         summary: 'Delete an adapter',
         params,
         response: { 200: deletedAdapterSchema, ...errorResponses },
@@ -82,6 +85,7 @@ export const adapterRoutes: FastifyPluginAsyncZod<{ services: Services }> = asyn
     {
       schema: {
         tags: ['Adapters'],
+        operationId: 'exportAdapter',
         summary: 'The adapter as one safetensors file',
         description: 'Prompt, refinement head, classes, provider, hyperparameters and metrics.',
         params,
@@ -104,6 +108,7 @@ export const adapterRoutes: FastifyPluginAsyncZod<{ services: Services }> = asyn
       config: { documentedBodies: { 'multipart/form-data': importForm } },
       schema: {
         tags: ['Adapters'],
+        operationId: 'importAdapter',
         summary: 'Import an exported adapter',
         consumes: ['multipart/form-data'],
         response: { 200: adapterSchema, ...errorResponses },

@@ -28,6 +28,7 @@ export const fileRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (
       config: { documentedBodies: { 'multipart/form-data': uploadForm } },
       schema: {
         tags: ['Files'],
+        operationId: 'createFile',
         summary: 'Upload a labelled data set',
         description: 'Checked as it arrives; a refused upload leaves nothing behind.',
         consumes: ['multipart/form-data'],
@@ -42,6 +43,7 @@ export const fileRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (
     {
       schema: {
         tags: ['Files'],
+        operationId: 'listFiles',
         summary: 'List files',
         querystring: pageQuery.extend({
           order: z.enum(['asc', 'desc']).default('desc').describe('By creation time.'),
@@ -59,7 +61,15 @@ export const fileRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (
 
   app.get(
     '/files/:file_id',
-    { schema: { tags: ['Files'], summary: 'One file', params, response: { 200: fileSchema, ...errorResponses } } },
+    {
+      schema: {
+        tags: ['Files'],
+        operationId: 'retrieveFile',
+        summary: 'One file',
+        params,
+        response: { 200: fileSchema, ...errorResponses },
+      },
+    },
     async (request) => toFile(await datasets.get(request.params.file_id)),
   );
 
@@ -68,6 +78,7 @@ export const fileRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (
     {
       schema: {
         tags: ['Files'],
+        operationId: 'deleteFile',
         summary: 'Delete a file',
         description: '409 while a job that is not finished uses it.',
         params,
@@ -84,7 +95,15 @@ export const fileRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (
 
   app.get(
     '/files/:file_id/content',
-    { schema: { tags: ['Files'], summary: 'The upload as it came', params, produces: ['application/octet-stream'] } },
+    {
+      schema: {
+        tags: ['Files'],
+        operationId: 'downloadFile',
+        summary: 'The upload as it came',
+        params,
+        produces: ['application/octet-stream'],
+      },
+    },
     async (request, reply) => {
       const content = await datasets.openContent(request.params.file_id);
       return reply

@@ -10,7 +10,13 @@ export const healthRoutes: FastifyPluginAsyncZod<{ services: Services }> = async
   app.get(
     '/healthz',
     {
-      schema: { tags: ['Operations'], summary: 'Is the process alive?', security: [], response: { 200: ok } },
+      schema: {
+        tags: ['Operations'],
+        operationId: 'health',
+        summary: 'Is the process alive?',
+        security: [],
+        response: { 200: ok },
+      },
     },
     async () => ({ status: 'ok' as const }),
   );
@@ -20,6 +26,7 @@ export const healthRoutes: FastifyPluginAsyncZod<{ services: Services }> = async
     {
       schema: {
         tags: ['Operations'],
+        operationId: 'readiness',
         summary: 'Can it do its work (Postgres, queue)?',
         security: [],
         response: { 200: ok, ...errorResponses },

@@ -20,6 +20,7 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
     {
       schema: {
         tags: ['Fine-tuning'],
+        operationId: 'listFineTuningJobEvents',
         summary: "A job's events",
         description:
           'Newest first, in pages. With "Accept: text/event-stream": all events from the oldest on, then live until the job ends, closed by an event named "done" with its final status; Last-Event-ID resumes a stream.',

@@ -24,6 +24,7 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
     {
       schema: {
         tags: ['Fine-tuning'],
+        operationId: 'createFineTuningJob',
         summary: 'Create a training job',
         description:
           'Everything that can be known to be wrong is refused here. With ?dry_run=true nothing is created: the answer is the plan with its queries, requests, cost and time.',
@@ -64,6 +65,7 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
     {
       schema: {
         tags: ['Fine-tuning'],
+        operationId: 'listFineTuningJobs',
         summary: 'List jobs, newest first',
         querystring: pageQuery,
         response: { 200: jobListSchema, ...errorResponses },
@@ -80,6 +82,7 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
     {
       schema: {
         tags: ['Fine-tuning'],
+        operationId: 'retrieveFineTuningJob',
         summary: 'One job: status, progress, budget, metrics',
         params,
         response: { 200: jobSchema, ...errorResponses },
@@ -93,6 +96,7 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
     {
       schema: {
         tags: ['Fine-tuning'],
+        operationId: 'cancelFineTuningJob',
         summary: 'Cancel a job',
         description: 'It stops within one provider call. 409 when it is finished.',
         params,
@@ -107,6 +111,7 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
     {
       schema: {
         tags: ['Fine-tuning'],
+        operationId: 'listFineTuningJobCheckpoints',
         summary: "A job's checkpoints, newest first",
         params,
         querystring: pageQuery,

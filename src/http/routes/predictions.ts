@@ -48,6 +48,7 @@ export const predictionRoutes: FastifyPluginAsyncZod<{ services: Services; maxPr
       config: { documentedBodies: { 'application/json': predictBodySchema, 'multipart/form-data': multipartForm } },
       schema: {
         tags: ['Adapters'],
+        operationId: 'predict',
         summary: 'Predict the classes of images',
         description: `1 to ${MAX_PREDICT_IMAGES} images; one image query each. JSON with data URIs, or multipart with files.`,
         params: z.object({ adapter_id: z.string().max(200) }),
@@ -67,6 +68,7 @@ export const predictionRoutes: FastifyPluginAsyncZod<{ services: Services; maxPr
       bodyLimit: maxPredictBytes,
       schema: {
         tags: ['Providers'],
+        operationId: 'zeroShot',
         summary: 'What the black box says by itself, without any training',
         description: 'For comparison with an adapter. One image query for each image.',
         params: z.object({ provider_id: z.string().max(128) }),

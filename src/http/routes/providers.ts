@@ -18,6 +18,7 @@ export const providerRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
     {
       schema: {
         tags: ['Providers'],
+        operationId: 'createProvider',
         summary: 'Register a black box',
         description: 'It is asked at once for its metadata, which must fit what the record says.',
         body: providerInputSchema,
@@ -32,6 +33,7 @@ export const providerRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
     {
       schema: {
         tags: ['Providers'],
+        operationId: 'listProviders',
         summary: 'List providers',
         response: { 200: providerListSchema, ...errorResponses },
       },
@@ -45,7 +47,15 @@ export const providerRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
 
   app.get(
     '/providers/:provider_id',
-    { schema: { tags: ['Providers'], summary: 'One provider, with what was spent there', params, response } },
+    {
+      schema: {
+        tags: ['Providers'],
+        operationId: 'retrieveProvider',
+        summary: 'One provider, with what was spent there',
+        params,
+        response,
+      },
+    },
     async (request) => answer(await providers.get(request.params.provider_id)),
   );
 
@@ -54,6 +64,7 @@ export const providerRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
     {
       schema: {
         tags: ['Providers'],
+        operationId: 'updateProvider',
         summary: 'Change a provider',
         description: 'Jobs that are running keep the record they started with.',
         params,
@@ -69,6 +80,7 @@ export const providerRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
     {
       schema: {
         tags: ['Providers'],
+        operationId: 'deleteProvider',
         summary: 'Delete a provider',
         description: 'Its adapters can no longer predict. 409 while a job that is not finished uses it.',
         params,
