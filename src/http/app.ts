@@ -55,7 +55,8 @@ export async function buildApp(services: Services, options: AppOptions): Promise
   await app.register(helmet, { contentSecurityPolicy: false });
   await app.register(multipart, {
     throwFileSizeLimit: true,
-    limits: { fileSize: options.maxUploadBytes, files: 256, fields: 32, parts: 300, fieldSize: 4096 },
+    // The data set store has the better error for a large upload, so it meets its limit first.
+    limits: { fileSize: options.maxUploadBytes + JSON_BODY_BYTES, files: 256, fields: 32, parts: 300, fieldSize: 4096 },
   });
   await registerOpenApi(app, options.version);
 

@@ -28,6 +28,8 @@ import { Transport, type TransportResponse } from './transport.js';
  */
 
 const MAX_RESPONSE_BYTES = 1024 * 1024 * 1024;
+/** Hashes kept to name an image instead of sending it again; past this many all are sent once more. */
+const REMEMBERED_IMAGES = 200_000;
 const DEFAULT_TEMPLATE = 'a photo of a {}.';
 
 const modelMetadata = z.looseObject({
@@ -160,12 +162,17 @@ export class OpenInferenceProvider implements Provider {
       answer = await this.send(request, () => false);
     }
     const logits = this.readLogits(answer, request);
-    if (byReference) for (const image of request.images) this.sent.add(image.sha256);
+    if (byReference) this.remember(request.images);
     return logits;
   }
 
   async close(): Promise<void> {
     await this.transport.close();
+  }
+
+  private remember(images: ProviderImage[]): void {
+    if (this.sent.size > REMEMBERED_IMAGES) this.sent.clear();
+    for (const image of images) this.sent.add(image.sha256);
   }
 
   private async send(

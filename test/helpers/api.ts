@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { type ExampleImage, readExample, toJsonl } from '../../src/demo/example-data.js';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.js';
-import type { JobAnswer, TestService } from './service.js';
+import { API_KEY, type JobAnswer, type TestService } from './service.js';
 
 /** Settings with which a generation takes milliseconds. */
 export const QUICK = { intrinsic_dimension: 16, population_size: 4, head_hidden_width: 16 } as const;
@@ -69,7 +69,11 @@ export async function uploadImages(service: TestService, images: ExampleImage[])
 }
 
 /** Training that ends within a second or two. */
-export function quickJob(trainingFile: string, craft: Record<string, unknown> = {}, rest: Record<string, unknown> = {}) {
+export function quickJob(
+  trainingFile: string,
+  craft: Record<string, unknown> = {},
+  rest: Record<string, unknown> = {},
+) {
   const { hyperparameters, ...others } = craft;
   return {
     model: 'emoji-clip',
@@ -128,7 +132,7 @@ export function sendForm(service: TestService, path: string, parts: Part[]): Pro
     if (filename === undefined) form.append(name, value as string);
     else form.append(name, new Blob([new Uint8Array(Buffer.from(value))]), filename);
   }
-  return fetch(service.url + path, { method: 'POST', headers: { authorization: service.authorization }, body: form });
+  return fetch(service.url + path, { method: 'POST', headers: { authorization: `Bearer ${API_KEY}` }, body: form });
 }
 
 /** A request of the reference provider's control interface, over HTTP as any test of a deployment would do it. */

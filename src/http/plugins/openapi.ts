@@ -51,7 +51,14 @@ export async function registerOpenApi(app: FastifyInstance, version: string): Pr
     },
     transformObject: (input) => withoutUnusedSchemas(jsonSchemaTransformObject(input) as Document) as never,
   });
-  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    staticCSP: true,
+    theme: {
+      title: 'craft-server',
+      css: [{ filename: 'craft.css', content: '.swagger-ui .topbar { display: none }' }],
+    },
+  });
 }
 
 type Document = { components?: { schemas?: Record<string, unknown> } } & Record<string, unknown>;
