@@ -46,7 +46,7 @@ COPY --from=build /app/dist dist
 COPY package.json package-lock.json LICENSE ./
 COPY prisma prisma
 COPY models models
-RUN npm install --no-save --omit=dev @tensorflow/tfjs-node-gpu@4.22.0
+RUN ONNXRUNTIME_NODE_INSTALL=skip npm install --no-save --omit=dev --ignore-scripts=false @tensorflow/tfjs-node-gpu@4.22.0
 USER craft
 VOLUME /data
 ENTRYPOINT ["node", "dist/main.js"]

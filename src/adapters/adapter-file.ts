@@ -4,6 +4,7 @@ import { HEAD_PARAMETERS, headShapes } from '../craft/head-weights.js';
 import type { AdapterWeights } from '../craft/trainer.js';
 import { InvalidRequestError } from '../errors.js';
 import { readSafetensors, SafetensorsError, writeSafetensors } from '../formats/safetensors.js';
+import { findJsonFault } from '../storable-json.js';
 
 /**
  * An adapter in one safetensors file: tensors `context` [m, d] and `head.w1` [C, h], `head.b1` [h], `head.w2` [h, C],
@@ -12,6 +13,7 @@ import { readSafetensors, SafetensorsError, writeSafetensors } from '../formats/
 
 const FORMAT = 'craft-adapter';
 const VERSION = '1';
+const DAMAGED = "The adapter's description in the file's metadata is damaged.";
 
 export interface AdapterDescription {
   /** Class names in the order of the logits. */
@@ -58,7 +60,9 @@ export function decodeAdapter(bytes: Uint8Array): { weights: AdapterWeights; abo
     if (metadata.format !== FORMAT) refuse('This safetensors file is not a craft-server adapter.');
     if (metadata.version !== VERSION)
       refuse(`This adapter file has version ${metadata.version}; only ${VERSION} is known.`);
-    const about = description.parse(JSON.parse(metadata.adapter ?? ''));
+    const stated: unknown = JSON.parse(metadata.adapter ?? '');
+    if (findJsonFault(stated)) refuse(DAMAGED);
+    const about = description.parse(stated);
     const float32 = (name: string, rank: number) => {
       const tensor = tensors.get(name);
       if (tensor?.dtype !== 'F32' || tensor.shape.length !== rank) {
@@ -86,7 +90,7 @@ export function decodeAdapter(bytes: Uint8Array): { weights: AdapterWeights; abo
   } catch (error) {
     if (error instanceof SafetensorsError) return refuse(`This is no valid safetensors file: ${error.message}.`, error);
     if (error instanceof z.ZodError || error instanceof SyntaxError) {
-      return refuse("The adapter's description in the file's metadata is damaged.", error);
+      return refuse(DAMAGED, error);
     }
     throw error;
   }

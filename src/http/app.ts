@@ -5,9 +5,11 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Caller } from '../access/api-keys.js';
 import { newId } from '../ids.js';
-import { registerErrorReplies } from './plugins/error-replies.js';
+import { registerDraining } from './plugins/drain-requests.js';
+import { answerHttpError, registerErrorReplies, sendError } from './plugins/error-replies.js';
 import { registerMetrics } from './plugins/metrics.js';
 import { registerOpenApi } from './plugins/openapi.js';
+import { refuseUnstorable } from './plugins/refuse-unstorable.js';
 import { adapterRoutes } from './routes/adapters.js';
 import { fileRoutes } from './routes/files.js';
 import { healthRoutes } from './routes/health.js';
@@ -47,10 +49,14 @@ export async function buildApp(services: Services, options: AppOptions): Promise
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 200 },
     // Live event streams must not hold up a shutdown.
     forceCloseConnections: true,
+    frameworkErrors: sendError,
+    clientErrorHandler: answerHttpError,
   }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
+  app.removeContentTypeParser('text/plain');
   registerErrorReplies(app);
+  registerDraining(app);
 
   await app.register(helmet, { contentSecurityPolicy: false });
   await app.register(multipart, {
@@ -80,6 +86,7 @@ export async function buildApp(services: Services, options: AppOptions): Promise
       v1.addHook('onRequest', async (request) => {
         request.caller = await services.apiKeys.authenticate(request.headers.authorization);
       });
+      v1.addHook('preValidation', refuseUnstorable);
       await v1.register(rateLimit, {
         max: options.rateLimitPerMinute,
         timeWindow: '1 minute',

@@ -349,8 +349,14 @@ export function eventId(id: bigint): string {
   return `${EVENT_ID_PREFIX}${id}`;
 }
 
-export function parseEventId(text: string): bigint {
+/** @param param where the id came from, for the error */
+export function parseEventId(text: string, param = 'after'): bigint {
   const digits = /^ftevent-(\d{1,18})$/.exec(text)?.[1];
-  if (digits === undefined) throw badCursor(text);
-  return BigInt(digits);
+  if (digits !== undefined) return BigInt(digits);
+  if (param === 'after') throw badCursor(text);
+  throw new InvalidRequestError({
+    code: 'invalid_cursor',
+    param,
+    message: `"${text.slice(0, 64)}" is no id of an event. Send the last id that the stream gave, or leave it out.`,
+  });
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { InvalidRequestError } from '../errors.js';
+import { InvalidRequestError, ProviderError } from '../errors.js';
 import {
   decodeInferResponse,
   encodeInferRequest,
@@ -54,13 +54,17 @@ const modelMetadata = z.looseObject({
 
 /**
  * Reads the model's metadata and checks it against the record's tensor names.
- * @throws ProviderCallError when it cannot be reached, InvalidRequestError when it does not fit
+ * @throws ProviderError when it cannot be reached, InvalidRequestError when it does not fit
  */
 export async function describeOpenInference(connection: ProviderConnection): Promise<ProviderCapabilities> {
   const transport = openTransport(connection);
   let answer: TransportResponse;
   try {
     answer = await transport.send({ method: 'GET', path: `/v2/models/${connection.remoteModel}` });
+  } catch (error) {
+    if (!(error instanceof ProviderCallError)) throw error;
+    const param = error.code === 'provider_credentials_refused' ? 'credentials' : 'base_url';
+    throw new ProviderError({ code: error.code, message: error.message, param, cause: error });
   } finally {
     await transport.close();
   }

@@ -2,13 +2,19 @@ import { z } from 'zod';
 
 /** What a caller says of a provider when registering it. The HTTP API publishes these schemas. */
 
+const headerText = z
+  .string()
+  .min(1)
+  .max(4096)
+  .regex(/^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/, 'Use printable ASCII characters, without blanks at either end.');
+
 export const credentialsSchema = z
   .discriminatedUnion('type', [
-    z.strictObject({ type: z.literal('bearer'), token: z.string().min(1).max(4096) }),
+    z.strictObject({ type: z.literal('bearer'), token: headerText }),
     z.strictObject({
       type: z.literal('header'),
       name: z.string().regex(/^[A-Za-z0-9-]{1,64}$/),
-      value: z.string().min(1).max(4096),
+      value: headerText,
     }),
   ])
   .describe('Stored encrypted, never returned.');

@@ -189,7 +189,7 @@ const requests: Bad[] = [
     code: 'route_not_found',
     says: `no DELETE ${JOBS}`,
   },
-  { what: 'a URL that is no URL', send: send('GET', '/v1/files/%E0%A4%A'), code: 'invalid_url', says: 'percent' },
+  { what: 'a URL that is no URL', send: send('GET', '/v1/files/%E0%A4%A'), code: 'invalid_url', says: 'percent-encode' },
   {
     what: 'a path without end',
     send: send('GET', `/v1/files/${'x'.repeat(300)}`),

@@ -1,4 +1,5 @@
-import type { FastifyError, FastifyInstance } from 'fastify';
+import type { Socket } from 'node:net';
+import type { ConnectionError, FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 import type { z } from 'zod';
 import {
@@ -9,26 +10,11 @@ import {
   RateLimitError,
   UnsupportedMediaTypeError,
 } from '../../errors.js';
+import { newId } from '../../ids.js';
 
 /** Every error leaves as `{ error: { message, type, code, param } }`; a bug leaves as a 500 that shows no internals. */
 export function registerErrorReplies(app: FastifyInstance): void {
-  app.setErrorHandler((error: FastifyError, request, reply) => {
-    const known = toCraftError(error);
-    if (known) {
-      if (known.status >= 500) request.log.warn({ err: known }, 'request failed');
-      if (known.retryAfterSeconds !== undefined) reply.header('retry-after', Math.ceil(known.retryAfterSeconds));
-      return reply.code(known.status).send(errorBody(known));
-    }
-    request.log.error({ err: error }, 'unexpected error');
-    return reply.code(500).send({
-      error: {
-        message: `Something went wrong inside the service. Try again; if it persists, tell the operator request id ${request.id}.`,
-        type: 'server_error',
-        code: 'internal_error',
-        param: null,
-      },
-    });
-  });
+  app.setErrorHandler(sendError);
 
   app.setNotFoundHandler((request, reply) => {
     const error = new NotFoundError({
@@ -38,6 +24,57 @@ export function registerErrorReplies(app: FastifyInstance): void {
     return reply.code(404).send(errorBody(error));
   });
 }
+
+export function sendError(error: FastifyError, request: FastifyRequest, reply: FastifyReply) {
+  reply.header('x-request-id', request.id);
+  const known = toCraftError(error);
+  if (known) {
+    if (known.status >= 500) request.log.warn({ err: known }, 'request failed');
+    if (known.retryAfterSeconds !== undefined) reply.header('retry-after', Math.ceil(known.retryAfterSeconds));
+    return reply.code(known.status).send(errorBody(known));
+  }
+  request.log.error({ err: error }, 'unexpected error');
+  return reply.code(500).send({
+    error: {
+      message: `Something went wrong inside the service. Try again; if it persists, tell the operator request id ${request.id}.`,
+      type: 'server_error',
+      code: 'internal_error',
+      param: null,
+    },
+  });
+}
+
+/** Answers what is not even HTTP, in the same form, and hangs up. */
+export function answerHttpError(error: ConnectionError, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const reason = HTTP_ERRORS[error.code] ?? {
+    status: '400 Bad Request',
+    code: 'invalid_http',
+    message: 'This is not a request of HTTP/1.1. Check the client, and whether it should speak http rather than https.',
+  };
+  const { status, ...detail } = reason;
+  const body = JSON.stringify(errorBody(new CraftError(Number.parseInt(status, 10), 'invalid_request_error', detail)));
+  socket.end(
+    `HTTP/1.1 ${status}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\n` +
+      `x-request-id: ${newId('req-')}\r\nconnection: close\r\n\r\n${body}`,
+  );
+}
+
+const HTTP_ERRORS: Record<string, { status: string; code: string; message: string }> = {
+  HPE_HEADER_OVERFLOW: {
+    status: '431 Request Header Fields Too Large',
+    code: 'headers_too_large',
+    message: 'The headers are too large. Send fewer or shorter headers.',
+  },
+  ERR_HTTP_REQUEST_TIMEOUT: {
+    status: '408 Request Timeout',
+    code: 'request_timeout',
+    message: 'The request did not arrive in time. Send it again.',
+  },
+};
 
 export function errorBody(error: CraftError) {
   return { error: { message: error.message, type: error.type, code: error.code, param: error.param } };
@@ -52,10 +89,7 @@ function toCraftError(error: FastifyError): CraftError | null {
   switch (error.code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
     case 'FST_REQ_FILE_TOO_LARGE':
-      return new PayloadTooLargeError({
-        code: 'body_too_large',
-        message: 'The request body is larger than this route takes. Send fewer or smaller images per request.',
-      });
+      return bodyTooLarge();
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
       return new UnsupportedMediaTypeError({
         code: 'unsupported_media_type',
@@ -71,14 +105,25 @@ function toCraftError(error: FastifyError): CraftError | null {
     case 'FST_ERR_CTP_INVALID_JSON_BODY':
       return new InvalidRequestError({
         code: 'invalid_json',
-        message: 'The body is not valid JSON. Check its quotes, commas and brackets.',
+        message: 'The body is not valid JSON, or has a key __proto__. Check its quotes, commas and brackets.',
       });
     case 'FST_PARTS_LIMIT':
     case 'FST_FILES_LIMIT':
     case 'FST_FIELDS_LIMIT':
       return new PayloadTooLargeError({
         code: 'too_many_parts',
-        message: 'The multipart body has more parts than this route takes.',
+        message: 'The multipart body has more parts than this route takes. Send fewer.',
+      });
+    case 'FST_PROTO_VIOLATION':
+      return new InvalidRequestError({
+        code: 'malformed_form',
+        message: 'A form field has a name that every object has, such as __proto__. Send only the documented fields.',
+      });
+    case 'FST_ERR_BAD_URL':
+    case 'FST_ERR_MAX_PARAM_LENGTH':
+      return new InvalidRequestError({
+        code: 'invalid_url',
+        message: 'The URL cannot be read. Use shorter ids, and percent-encode what is not plain ASCII, as UTF-8.',
       });
     default:
   }
@@ -95,6 +140,13 @@ function toCraftError(error: FastifyError): CraftError | null {
     });
   }
   return null;
+}
+
+export function bodyTooLarge(): PayloadTooLargeError {
+  return new PayloadTooLargeError({
+    code: 'body_too_large',
+    message: 'The request body is larger than this route takes. Send fewer or smaller images per request.',
+  });
 }
 
 /**
@@ -119,6 +171,21 @@ function invalidField(path: string[], message: string, issue: Record<string, unk
     });
   }
   const param = path.join('.') || null;
-  const subject = param ?? 'The request';
-  return new InvalidRequestError({ code: 'invalid_parameter', param, message: `${subject}: ${message}` });
+  return new InvalidRequestError({ code: 'invalid_parameter', param, message: inWords(param, message) });
 }
+
+function inWords(param: string | null, message: string): string {
+  const missing = /^Invalid input: expected (\w+), received undefined$/.exec(message)?.[1];
+  if (missing === undefined) return `${param ?? 'The request'}: ${message}`;
+  if (param === null) return 'The request has no JSON body. Send a JSON object with Content-Type: application/json.';
+  return `${param} is missing. Send ${KINDS[missing] ?? missing}.`;
+}
+
+const KINDS: Record<string, string> = {
+  string: 'a string',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+  object: 'an object',
+  array: 'an array',
+};

@@ -3,6 +3,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { type DatasetStore, FILE_PURPOSE, type FileRecord } from '../../datasets/dataset-store.js';
 import { InvalidRequestError } from '../../errors.js';
+import { formParts } from '../forms.js';
 import { errorResponses, pageQuery, toList } from '../schemas/common.js';
 import { deletedFileSchema, fileListSchema, fileSchema, toFile } from '../schemas/files.js';
 import type { Services } from '../services.js';
@@ -70,7 +71,7 @@ export const fileRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (
         response: { 200: fileSchema, ...errorResponses },
       },
     },
-    async (request) => toFile(await datasets.get(request.params.file_id)),
+    async (request) => toFile(await datasets.get(request.params.file_id, 'file_id')),
   );
 
   app.delete(
@@ -87,6 +88,7 @@ export const fileRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (
     },
     async (request) => {
       const id = request.params.file_id;
+      await datasets.get(id, 'file_id');
       await jobs.requireFileUnused(id);
       await datasets.delete(id);
       return { id, object: 'file' as const, deleted: true as const };
@@ -105,7 +107,8 @@ export const fileRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (
       },
     },
     async (request, reply) => {
-      const content = await datasets.openContent(request.params.file_id);
+      const { id } = await datasets.get(request.params.file_id, 'file_id');
+      const content = await datasets.openContent(id);
       return reply
         .type(content.mediaType)
         .header('content-length', content.bytes)
@@ -120,7 +123,7 @@ async function receiveUpload(request: FastifyRequest, datasets: DatasetStore): P
   let purpose: string | undefined;
   let record: FileRecord | undefined;
   try {
-    for await (const part of request.parts()) {
+    for await (const part of formParts(request)) {
       if (part.type === 'field') {
         if (part.fieldname === 'purpose') purpose = String(part.value);
         continue;

@@ -38,7 +38,7 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
       }
       await jobs.status(jobId);
       const lastEventId = request.headers['last-event-id'];
-      const after = typeof lastEventId === 'string' ? parseEventId(lastEventId) : 0n;
+      const after = typeof lastEventId === 'string' ? parseEventId(lastEventId, 'Last-Event-ID') : 0n;
       reply.hijack();
       const subscription = events.subscribe(jobId);
       const gone = new AbortController();

@@ -4,7 +4,8 @@ import { z } from 'zod';
 import { type CheckedImage, checkImageBytes, decodeImageInput } from '../../datasets/image-input.js';
 import { DEFAULT_DATASET_LIMITS, type ImageLimits } from '../../datasets/limits.js';
 import type { ProviderImage } from '../../providers/provider.js';
-import { parseInput } from '../plugins/error-replies.js';
+import { fileBytes, formParts } from '../forms.js';
+import { bodyTooLarge, parseInput } from '../plugins/error-replies.js';
 import {
   MAX_PREDICT_IMAGES,
   predictBodySchema,
@@ -93,9 +94,16 @@ async function readPredictRequest(request: FastifyRequest, maxBytes: number) {
   }
   const fields: Record<string, unknown> = {};
   const images: ProviderImage[] = [];
-  for await (const part of request.parts({ limits: { fileSize: Math.min(maxBytes, limits.maxImageBytes) } })) {
-    if (part.type === 'field') fields[part.fieldname] = part.value;
-    else images.push(toProviderImage(await checkImageBytes(await part.toBuffer(), limits, `images.${images.length}`)));
+  let size = 0;
+  for await (const part of formParts(request, { limits: { fileSize: Math.min(maxBytes, limits.maxImageBytes) } })) {
+    if (part.type === 'field') {
+      fields[part.fieldname] = part.value;
+      continue;
+    }
+    const bytes = await fileBytes(part);
+    size += bytes.length;
+    if (size > maxBytes) throw bodyTooLarge();
+    images.push(toProviderImage(await checkImageBytes(bytes, limits, `images.${images.length}`)));
   }
   const { top_k: topK, black_box: blackBox } = parseInput(multipartFields, fields);
   parseInput(

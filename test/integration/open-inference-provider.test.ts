@@ -1,0 +1,174 @@
+import { createHash } from 'node:crypto';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readExample } from '../../src/demo/example-data.js';
+import { InvalidRequestError } from '../../src/errors.js';
+import { encodeInferResponse } from '../../src/formats/open-inference-binary.js';
+import { initialContextOf } from '../../src/jobs/initial-context.js';
+import { describeOpenInference, OpenInferenceProvider } from '../../src/providers/open-inference.js';
+import type { ProviderConnection } from '../../src/providers/protocols.js';
+import type { ProviderCapabilities, ProviderImage, ScoreRequest } from '../../src/providers/provider.js';
+import type { ProviderCallError } from '../../src/providers/provider-call-error.js';
+import { openInferenceSettingsSchema } from '../../src/providers/provider-record.js';
+import { type RunningReferenceProvider, startReferenceProvider } from '../../src/reference-provider/start.js';
+
+let server: RunningReferenceProvider;
+let images: ProviderImage[];
+let classNames: string[];
+let bytesSent = 0;
+
+beforeAll(async () => {
+  server = await startReferenceProvider({
+    modelDirectory: fileURLToPath(new URL('../../models/emoji-clip', import.meta.url)),
+    apiKeys: ['key'],
+  });
+  const example = await readExample('fluent-contrast-subgroups', 'seed-1');
+  classNames = example.classes.slice(0, 5);
+  images = example.train.slice(0, 8).map(({ bytes }) => ({
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+    bytes: async () => {
+      bytesSent++;
+      return bytes;
+    },
+  }));
+});
+
+afterAll(() => server.close());
+
+function connection(overrides: Partial<ProviderConnection> = {}): ProviderConnection {
+  return {
+    id: 'prov-1',
+    name: 'box',
+    protocol: 'open_inference',
+    baseUrl: server.url,
+    remoteModel: 'emoji-clip',
+    credentials: { type: 'bearer', token: 'key' },
+    settings: openInferenceSettingsSchema.parse({}),
+    limits: {
+      requestsPerSecond: null,
+      concurrency: 2,
+      imagesPerRequest: 5000,
+      promptsPerRequest: 5000,
+      timeoutMs: 5000,
+    },
+    ...overrides,
+  };
+}
+
+const FREE = { perRequestNanoUsd: 0n, perImageQueryNanoUsd: 0n };
+
+async function openProvider(overrides: Partial<ProviderConnection> = {}) {
+  const capabilities = await describeOpenInference(connection());
+  return new OpenInferenceProvider(connection(overrides), capabilities, FREE);
+}
+
+function request(capabilities: ProviderCapabilities): ScoreRequest {
+  return { prompts: { kind: 'context', count: 1, values: initialContextOf(capabilities) }, images, classNames };
+}
+
+describe('describeOpenInference', () => {
+  it('reads what the model can do', async () => {
+    const capabilities = await describeOpenInference(connection());
+    expect(capabilities).toMatchObject({
+      promptSpace: 'soft',
+      contextTokens: 4,
+      contextWidth: 128,
+      defaultTemplate: 'a photo of a {}.',
+      imageReferences: true,
+    });
+    expect(initialContextOf(capabilities)).toHaveLength(512);
+  });
+
+  it('names the tensor that the model has not', async () => {
+    const settings = openInferenceSettingsSchema.parse({ tensors: { logits: 'scores' } });
+    const failure = describeOpenInference(connection({ settings }));
+    await expect(failure).rejects.toThrow(InvalidRequestError);
+    await expect(failure).rejects.toMatchObject({ code: 'provider_tensor_missing', param: 'settings.tensors.logits' });
+    await expect(failure).rejects.toThrow(/has: logits/);
+  });
+
+  it.each([
+    ['a wrong key', { credentials: { type: 'bearer' as const, token: 'no' } }, 'provider_credentials_refused'],
+    ['an unknown model', { remoteModel: 'other' }, 'provider_refused_request'],
+    ['nobody listening', { baseUrl: 'http://127.0.0.1:1' }, 'provider_unreachable'],
+  ])('fails clearly with %s', async (_, overrides, code) => {
+    await expect(describeOpenInference(connection(overrides))).rejects.toMatchObject({ code });
+  });
+});
+
+describe('OpenInferenceProvider', () => {
+  it('scores context and template alike, and caps its limits by what the model takes', async () => {
+    const provider = await openProvider();
+    expect(provider.limits).toMatchObject({ imagesPerRequest: 1024, promptsPerRequest: 256 });
+    const byContext = await provider.score(request(provider.capabilities));
+    const templates = [provider.capabilities.defaultTemplate];
+    const byTemplate = await provider.score({ prompts: { kind: 'template', count: 1, templates }, images, classNames });
+    expect(byContext).toHaveLength(8 * 5);
+    expect(byTemplate).toEqual(byContext);
+    await provider.close();
+  });
+
+  it('sends an image once, and again when the provider has forgotten it', async () => {
+    const provider = await openProvider();
+    bytesSent = 0;
+    const first = await provider.score(request(provider.capabilities));
+    expect(bytesSent).toBe(8);
+    await provider.score(request(provider.capabilities));
+    expect(bytesSent).toBe(8);
+    server.usage.reset();
+    await fetch(`${server.url}/control/reset`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: '{"caches":true}',
+    });
+    expect(await provider.score(request(provider.capabilities))).toEqual(first);
+    expect(bytesSent).toBe(16);
+    expect(server.usage.report().totals).toMatchObject({ requests: 1, image_queries: 8 });
+    await provider.close();
+  });
+
+  it.each([
+    ['the wrong shape', [1, 8, 4], new Float32Array(32)],
+    ['NaN', [1, 8, 5], new Float32Array(40).fill(Number.NaN)],
+    ['infinity', [1, 8, 5], new Float32Array(40).fill(Number.POSITIVE_INFINITY)],
+  ])('refuses logits with %s as billed', async (_, shape, data) => {
+    const encoded = encodeInferResponse({
+      modelName: 'm',
+      outputs: [{ name: 'logits', datatype: 'FP32', shape, data }],
+    });
+    const error = await scoreAgainst(encoded.body, encoded.headers);
+    expect(error).toMatchObject({ code: 'provider_answer_invalid', billing: 'billed', retryable: false });
+    expect(error.message).toContain('"box"');
+  });
+
+  it.each([
+    ['HTML', '<html>'],
+    ['no outputs', '{"model_name":"m","outputs":[]}'],
+    ['another datatype', '{"model_name":"m","outputs":[{"name":"logits","datatype":"INT32","shape":[1],"data":[1]}]}'],
+    ['nothing', ''],
+  ])('refuses %s as billed', async (_, body) => {
+    const error = await scoreAgainst(Buffer.from(body), {});
+    expect(error).toMatchObject({ code: 'provider_answer_invalid', billing: 'billed' });
+  });
+});
+
+/** One call to a server that always answers 200 with this body. */
+async function scoreAgainst(body: Uint8Array, headers: Record<string, string>): Promise<ProviderCallError> {
+  const liar = createServer((_, response) => response.writeHead(200, headers).end(body));
+  await new Promise<void>((resolve) => liar.listen(0, '127.0.0.1', resolve));
+  const provider = await openProvider({ baseUrl: `http://127.0.0.1:${(liar.address() as AddressInfo).port}` });
+  try {
+    return await provider.score(request(provider.capabilities)).then(
+      () => {
+        throw new Error('the answer was accepted');
+      },
+      (error: ProviderCallError) => error,
+    );
+  } finally {
+    await provider.close();
+    liar.closeAllConnections();
+    liar.close();
+  }
+}
