@@ -8,14 +8,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Client } from '../dist/demo/client.js';
-import { readExample, toDataUri, toJsonl } from '../dist/demo/example-data.js';
+import { readExample, toJsonl } from '../dist/demo/example-data.js';
+import { heldOutAccuracy } from '../dist/demo/held-out-accuracy.js';
 
 /** Of the PyTorch reference implementation, in %; examples/README.md. */
 const REFERENCE = {
   'fluent-contrast-subgroups': [50.74, 47.78, 48.2],
   'fluent-flat-subgroups': [64.06, 66.38, 62.58],
 };
-const IMAGES_PER_REQUEST = 256;
 
 const { values } = parseArgs({
   options: {
@@ -45,16 +45,6 @@ const { url, apiKey } = await new Promise((resolve) => service.once('message', r
 const client = new Client(url, apiKey);
 const provider = (await client.get('/v1/providers')).data[0];
 
-async function accuracy(example, predict) {
-  let correct = 0;
-  for (let start = 0; start < example.test.length; start += IMAGES_PER_REQUEST) {
-    const part = example.test.slice(start, start + IMAGES_PER_REQUEST);
-    const { data } = await predict(part.map(({ bytes }) => toDataUri(bytes)));
-    correct += data.filter(({ predictions }, i) => predictions[0].label === part[i].label).length;
-  }
-  return (correct / example.test.length) * 100;
-}
-
 async function measure(name, seed) {
   const example = await readExample(name, `seed-${seed}`);
   const file = await client.upload('/v1/files', `${name}.jsonl`, toJsonl(example.train));
@@ -71,10 +61,10 @@ async function measure(name, seed) {
   }
   const seconds = (performance.now() - startedAt) / 1000;
   if (job.status !== 'succeeded') throw new Error(`${job.id} ended ${job.status}: ${job.error?.message}`);
-  const tuned = await accuracy(example, (images) =>
+  const tuned = await heldOutAccuracy(example, (images) =>
     client.post(`/v1/adapters/${job.fine_tuned_model}/predict`, { images, top_k: 1 }),
   );
-  const zeroShot = await accuracy(example, (images) =>
+  const zeroShot = await heldOutAccuracy(example, (images) =>
     client.post(`/v1/providers/${provider.id}/zero_shot`, { images, labels: example.classes, top_k: 1 }),
   );
   return { zeroShot, tuned, seconds, generations: job.progress.generation };

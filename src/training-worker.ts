@@ -14,7 +14,7 @@ export async function startWorker(core: Core, config: Config, log: Logger): Prom
     process: async (jobId, signal) => {
       const outcome = await runInChildProcess(jobId, {
         signal,
-        environment: { DATABASE_URL: core.connectionString, CRAFT_DATA_DIR: config.dataDirectory },
+        environment: trainingEnvironment(core, config),
         log,
       });
       if (outcome === 'handed_back') throw new HandBack();
@@ -22,4 +22,16 @@ export async function startWorker(core: Core, config: Config, log: Logger): Prom
     onGivenUp: (jobId) => failGivenUpJob(core.database, jobId),
   });
   return { close: () => worker.close() };
+}
+
+/** The configuration that a training process needs, as it stands here, whatever this process's own environment says. */
+function trainingEnvironment(core: Core, config: Config): Record<string, string> {
+  return {
+    DATABASE_URL: core.connectionString,
+    CRAFT_DATA_DIR: config.dataDirectory,
+    CRAFT_SECRET_KEY: config.secretKey ?? '',
+    CRAFT_COMPUTE: config.compute,
+    CRAFT_CHECKPOINT_INTERVAL: String(config.checkpointInterval),
+    LOG_LEVEL: config.logLevel,
+  };
 }

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from './client.js';
-import { type ExampleImage, type ExampleSplit, readExample, toDataUri, toJsonl } from './example-data.js';
+import { readExample, toDataUri, toJsonl } from './example-data.js';
+import { heldOutAccuracy, type Prediction } from './held-out-accuracy.js';
 import { showProgress } from './progress.js';
 
 const EXAMPLE = 'fluent-contrast-subgroups';
 const SPLIT = 'seed-1';
 const PROMPT_EVALUATIONS = 8000;
-const IMAGES_PER_REQUEST = 256;
 const POLL_MS = 500;
 /** What the tuned adapter must gain over the black box alone. */
 const MINIMUM_GAIN_POINTS = 15;
@@ -23,10 +23,6 @@ interface Job {
   plan: { total: Counts };
   fine_tuned_model: string | null;
   error: { message: string } | null;
-}
-
-interface Prediction {
-  data: { predictions: { label: string; score: number }[] }[];
 }
 
 /**
@@ -54,10 +50,10 @@ export async function runDemo(server: {
   say(`   ${job.id} succeeded: ${job.fine_tuned_model}`);
 
   say(`3. Predict ${example.test.length} images that training never saw`);
-  const zeroShot = await accuracy(example, (images) =>
+  const zeroShot = await heldOutAccuracy(example, (images) =>
     client.post<Prediction>(`/v1/providers/${provider.id}/zero_shot`, { images, labels: example.classes, top_k: 1 }),
   );
-  const tuned = await accuracy(example, (images) =>
+  const tuned = await heldOutAccuracy(example, (images) =>
     client.post<Prediction>(`/v1/adapters/${job.fine_tuned_model}/predict`, { images, top_k: 1 }),
   );
   const gain = tuned - zeroShot;
@@ -98,16 +94,6 @@ async function train(client: Client, trainingFile: string, model: string): Promi
   progress.stop();
   if (job.status !== 'succeeded') throw new Error(`The job ended ${job.status}: ${job.error?.message}`);
   return job;
-}
-
-async function accuracy({ test }: ExampleSplit, predict: (images: string[]) => Promise<Prediction>): Promise<number> {
-  let correct = 0;
-  for (let start = 0; start < test.length; start += IMAGES_PER_REQUEST) {
-    const part: ExampleImage[] = test.slice(start, start + IMAGES_PER_REQUEST);
-    const { data } = await predict(part.map(({ bytes }) => toDataUri(bytes)));
-    correct += data.filter(({ predictions }, i) => predictions[0].label === part[i].label).length;
-  }
-  return (correct / test.length) * 100;
 }
 
 async function served({ url, key }: { url: string; key: string }): Promise<Counts> {

@@ -8,7 +8,6 @@ import {
   OpenInferenceFormatError,
   type Tensor,
 } from '../formats/open-inference-binary.js';
-import type { ProviderConnection } from './protocols.js';
 import type {
   Prompts,
   Provider,
@@ -19,6 +18,7 @@ import type {
   ScoreRequest,
 } from './provider.js';
 import { ProviderCallError } from './provider-call-error.js';
+import type { ProviderConnection } from './provider-connection.js';
 import { Transport, type TransportResponse } from './transport.js';
 
 /**

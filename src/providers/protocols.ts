@@ -1,18 +1,6 @@
 import { describeOpenInference, OpenInferenceProvider } from './open-inference.js';
-import type { Provider, ProviderCapabilities, ProviderLimits, ProviderPrices } from './provider.js';
-import type { Credentials, OpenInferenceSettings } from './provider-record.js';
-
-/** Everything that is needed to reach a provider. */
-export interface ProviderConnection {
-  id: string;
-  name: string;
-  protocol: string;
-  baseUrl: string;
-  remoteModel: string;
-  credentials?: Credentials;
-  settings: OpenInferenceSettings;
-  limits: ProviderLimits;
-}
+import type { Provider, ProviderCapabilities, ProviderPrices } from './provider.js';
+import type { ProviderConnection } from './provider-connection.js';
 
 /** Asks a provider what it can do, before it is registered. */
 export async function describeProvider(connection: ProviderConnection): Promise<ProviderCapabilities> {

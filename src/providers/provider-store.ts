@@ -2,8 +2,9 @@ import { type Database, Prisma } from '../db/client.js';
 import type { Provider as ProviderRow } from '../db/generated/client.js';
 import { ConflictError, NotFoundError } from '../errors.js';
 import { newId } from '../ids.js';
-import { createProvider, describeProvider, type ProviderConnection } from './protocols.js';
+import { createProvider, describeProvider } from './protocols.js';
 import type { Provider, ProviderCapabilities, ProviderLimits, ProviderPrices } from './provider.js';
+import type { ProviderConnection } from './provider-connection.js';
 import type { Credentials, OpenInferenceSettings, ProviderInput, ProviderPatch } from './provider-record.js';
 
 /** A registered provider without its credentials. */

@@ -45,6 +45,11 @@ afterAll(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
+/** Runs `cleanup` after the services that are started from now on have closed. */
+export function afterServices(cleanup: () => Promise<unknown>): void {
+  cleanups.push(cleanup);
+}
+
 /**
  * The whole service on a database of its own: API and reference provider in this process on real sockets, training jobs
  * in child processes run from dist (`npm test` builds it first).

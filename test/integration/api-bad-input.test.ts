@@ -300,8 +300,8 @@ const forms: Bad[] = [
   {
     what: 'a field named __proto__',
     send: () => sendForm(service, '/v1/files', [{ name: '__proto__', value: 'a' }]),
-    code: 'invalid_request',
-    says: '__proto__',
+    code: 'malformed_form',
+    says: 'documented fields',
   },
   {
     what: 'no purpose',
@@ -719,7 +719,7 @@ const jobs: Bad[] = [
   },
   {
     what: 'no method',
-    send: createWith(() => ({ method: undefined })),
+    send: send('POST', JOBS, { model: 'emoji-clip', training_file: 'file-x' }),
     code: 'invalid_parameter',
     param: 'method',
     says: 'is missing',
@@ -1202,7 +1202,7 @@ const imports: Bad[] = [
         () => withDescription(known.exported, { metrics: { '\ud800': 1 } }),
         'damaged',
       ],
-      ['metrics without bottom', () => withDescription(known.exported, { metrics: { a: nested(5000) } }), 'damaged'],
+      ['metrics without bottom', () => withDescription(known.exported, { metrics: { a: nested(1000) } }), 'damaged'],
     ] as const
   ).map(([what, make, says]) => ({
     what: `an adapter of ${what}`,

@@ -8,9 +8,9 @@ import { InvalidRequestError } from '../../src/errors.js';
 import { encodeInferResponse } from '../../src/formats/open-inference-binary.js';
 import { initialContextOf } from '../../src/jobs/initial-context.js';
 import { describeOpenInference, OpenInferenceProvider } from '../../src/providers/open-inference.js';
-import type { ProviderConnection } from '../../src/providers/protocols.js';
 import type { ProviderCapabilities, ProviderImage, ScoreRequest } from '../../src/providers/provider.js';
 import type { ProviderCallError } from '../../src/providers/provider-call-error.js';
+import type { ProviderConnection } from '../../src/providers/provider-connection.js';
 import { openInferenceSettingsSchema } from '../../src/providers/provider-record.js';
 import { type RunningReferenceProvider, startReferenceProvider } from '../../src/reference-provider/start.js';
 

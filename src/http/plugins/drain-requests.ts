@@ -9,6 +9,7 @@ const PATIENCE_MS = 30_000;
 export function registerDraining(app: FastifyInstance): void {
   app.addHook('onResponse', async ({ raw }) => {
     if (raw.complete && raw.readableEnded) return;
+    raw.unpipe();
     raw.resume();
     const timer = setTimeout(() => {
       if (!raw.complete) raw.destroy();

@@ -175,9 +175,11 @@ function invalidField(path: string[], message: string, issue: Record<string, unk
 }
 
 function inWords(param: string | null, message: string): string {
+  if (param === null && /received (undefined|null)$/.test(message)) {
+    return 'The request has no JSON body. Send a JSON object with Content-Type: application/json.';
+  }
   const missing = /^Invalid input: expected (\w+), received undefined$/.exec(message)?.[1];
   if (missing === undefined) return `${param ?? 'The request'}: ${message}`;
-  if (param === null) return 'The request has no JSON body. Send a JSON object with Content-Type: application/json.';
   return `${param} is missing. Send ${KINDS[missing] ?? missing}.`;
 }
 
