@@ -101,6 +101,8 @@ export class JobOwnership {
           VALUES (${jobId}, ${record.generation}::int, ${this.epoch}::int, ${record.state})
           ON CONFLICT (job_id) DO UPDATE SET generation = excluded.generation, epoch = excluded.epoch,
             state = excluded.state, updated_at = now()`;
+        // The saved state holds what these answers taught.
+        await tx.storedAnswer.deleteMany({ where: { jobId, generation: { lte: record.generation } } });
       }
       if (record.checkpoint) {
         // A resumed job may pass a generation again; it makes the same checkpoint.
@@ -141,7 +143,7 @@ export class JobOwnership {
         },
       });
       await result.openAccount(tx, result.adapterId, providerId);
-      await tx.trainingState.deleteMany({ where: { jobId } });
+      await discardTrainingState(tx, jobId);
       await recordEvents(tx, jobId, [{ level: 'info', type: 'message', message: result.message }]);
     });
   }
@@ -152,6 +154,7 @@ export class JobOwnership {
         tx,
         Prisma.sql`status = 'failed', finished_at = now(), error_code = ${code}, error_message = ${message}, error_param = ${param}`,
       );
+      await discardTrainingState(tx, this.job.id);
       await recordEvents(tx, this.job.id, [
         { level: 'error', type: 'message', message: `Training failed: ${message}` },
       ]);
@@ -163,4 +166,10 @@ export class JobOwnership {
       UPDATE jobs SET ${assignments} WHERE id = ${this.job.id} AND epoch = ${this.epoch}::int AND status = 'running'`;
     if (updated === 0) throw new OwnershipLostError(`Job ${this.job.id} is no longer this worker's.`);
   }
+}
+
+/** A job that has ended needs neither its training state nor the answers that led to the next one. */
+export async function discardTrainingState(tx: Prisma.TransactionClient, jobId: string): Promise<void> {
+  await tx.trainingState.deleteMany({ where: { jobId } });
+  await tx.storedAnswer.deleteMany({ where: { jobId } });
 }

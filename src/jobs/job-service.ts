@@ -9,6 +9,7 @@ import type { Balance, Ledger } from '../ledger/ledger.js';
 import { effectiveLimits } from '../providers/open-inference.js';
 import type { ProviderInfo, ProviderStore } from '../providers/provider-store.js';
 import { type NewJobEvent, recordEvents } from './events.js';
+import { discardTrainingState } from './job-ownership.js';
 import { type JobRequest, toQueryLimits } from './job-request.js';
 import { chooseImages } from './labelled-images.js';
 import { planTraining, type TrainingPlan } from './plan.js';
@@ -181,6 +182,7 @@ export class JobService {
         UPDATE jobs SET status = 'cancelled', finished_at = now()
         WHERE id = ${id} AND status IN (${Prisma.join(statusesBefore('cancelled'))})`;
       if (updated === 0) return false;
+      await discardTrainingState(tx, id);
       await recordEvents(tx, id, [{ level: 'info', type: 'message', message: 'The job was cancelled.' }]);
       return true;
     });

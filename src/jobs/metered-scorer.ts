@@ -5,6 +5,7 @@ import { type CallRange, cutIntoCalls, promptEvaluationsOf } from '../providers/
 import { mapConcurrent } from '../providers/map-concurrent.js';
 import { costMicroUsd, type Provider } from '../providers/provider.js';
 import type { LabelledImages } from './labelled-images.js';
+import { type AnsweredCall, type StoredAnswers, toPaidAnswer } from './stored-answers.js';
 
 /** The worker is being shut down: nothing is wrong, another one goes on. */
 export class HandedBackError extends Error {
@@ -18,6 +19,10 @@ export interface MeteredScorerOptions {
   provider: Provider;
   ledger: Ledger;
   images: LabelledImages;
+  /** What an earlier run of the job paid for. */
+  answers: StoredAnswers;
+  /** How calls are cut: as planned, so that a resumed job asks the very same questions. */
+  callLimits: { promptsPerRequest: number; imagesPerRequest: number };
   /** Stops between two provider calls; what is in flight is awaited, because it is paid for. */
   signal: AbortSignal;
 }
@@ -37,10 +42,10 @@ export class MeteredScorer {
   }
 
   private async score(request: ScoringRequest, receive: (promptIndex: number, logits: Float32Array) => void) {
-    const { provider, images, signal } = this.options;
+    const { provider, images, signal, callLimits } = this.options;
     const imageCount = images[request.imageSet].images.length;
     const classCount = images.classes.length;
-    const calls = cutIntoCalls(request.promptCount, imageCount, provider.limits, this.chunksBefore);
+    const calls = cutIntoCalls(request.promptCount, imageCount, callLimits, this.chunksBefore);
     this.chunksBefore += calls.length;
     const answers = new PromptAnswers(imageCount, classCount, receive);
     await mapConcurrent(calls, provider.limits.concurrency, async (call) => {
@@ -49,14 +54,12 @@ export class MeteredScorer {
     });
   }
 
-  private send(request: ScoringRequest, call: CallRange): Promise<Float32Array> {
-    const { jobId, epoch, worker, provider, ledger, images, signal } = this.options;
+  private async send(request: ScoringRequest, call: CallRange): Promise<Float32Array> {
+    const { jobId, epoch, worker, provider, ledger, signal, answers } = this.options;
     const imageQueries = call.promptCount * call.imageCount;
-    const promptLength = request.prompts.length / request.promptCount;
-    const values = request.prompts.subarray(
-      call.firstPrompt * promptLength,
-      (call.firstPrompt + call.promptCount) * promptLength,
-    );
+    const asked = this.asked(request, call);
+    const paidFor = await answers.find(asked);
+    if (paidFor) return paidFor;
     return meteredCall(
       ledger,
       {
@@ -76,13 +79,31 @@ export class MeteredScorer {
       },
       TRAINING_RETRIES,
       signal,
-      () =>
-        provider.score({
-          prompts: { kind: 'context', count: call.promptCount, values },
-          images: images[request.imageSet].images.slice(call.firstImage, call.firstImage + call.imageCount),
-          classNames: images.classes,
-        }),
+      () => {
+        const { prompts, images, classNames } = asked;
+        return provider.score({
+          prompts: { kind: 'context', count: call.promptCount, values: prompts },
+          images,
+          classNames,
+        });
+      },
+      (logits) => toPaidAnswer(asked, logits),
     );
+  }
+
+  private asked(request: ScoringRequest, call: CallRange): AnsweredCall {
+    const { images } = this.options;
+    const promptLength = request.prompts.length / request.promptCount;
+    return {
+      generation: this.generation,
+      chunk: call.chunk,
+      prompts: request.prompts.subarray(
+        call.firstPrompt * promptLength,
+        (call.firstPrompt + call.promptCount) * promptLength,
+      ),
+      images: images[request.imageSet].images.slice(call.firstImage, call.firstImage + call.imageCount),
+      classNames: images.classes,
+    };
   }
 }
 

@@ -14,6 +14,9 @@ export interface TrainingPlan {
   trainingImages: number;
   validationImages: number;
   classes: number;
+  /** How calls are cut; kept, so that a job asks the same after a restart even if the provider's record changed. */
+  promptsPerRequest: number;
+  imagesPerRequest: number;
   /** Wall time if the provider's requests per second are the bottleneck; null where it states no rate. */
   secondsAtProviderLimits: number | null;
 }
@@ -82,6 +85,8 @@ export function planTraining(input: PlanInput): TrainingPlan {
     trainingImages: input.trainingImages,
     validationImages: input.validationImages,
     classes: input.classes,
+    promptsPerRequest: input.provider.promptsPerRequest,
+    imagesPerRequest: input.provider.imagesPerRequest,
     secondsAtProviderLimits: rate === null ? null : total.requests / rate,
   };
 }

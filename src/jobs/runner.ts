@@ -15,6 +15,8 @@ import { type JobMetrics, JobOwnership, OwnershipLostError, toJobMetrics } from 
 import type { JobMethod } from './job-request.js';
 import { chooseImages, type LabelledImages } from './labelled-images.js';
 import { HandedBackError, MeteredScorer } from './metered-scorer.js';
+import type { TrainingPlan } from './plan.js';
+import { StoredAnswers } from './stored-answers.js';
 import { toTrainingFailure } from './training-failure.js';
 
 export interface RunnerOptions {
@@ -95,7 +97,13 @@ class Run {
     this.images = await this.openImages();
     const { provider, images } = this;
     this.trainer = await this.openTrainer(compute);
-    const scorer = new MeteredScorer({ jobId: job.id, epoch, worker, provider, ledger, images, signal });
+    const answers = await StoredAnswers.open(this.options.database, job.id);
+    const callLimits = job.plan as unknown as TrainingPlan;
+    const scorer = new MeteredScorer({
+      ...{ jobId: job.id, epoch, worker, provider, ledger, images, signal },
+      answers,
+      callLimits,
+    });
 
     let stopReason: string | null = null;
     // Of the state after the last whole generation; a budget that ends inside the next one leaves this as the result.

@@ -32,6 +32,13 @@ export interface ReservationRequest {
   worker: string;
 }
 
+/** What the provider answered to a job's call, with a hash of everything that was asked. */
+export interface PaidAnswer {
+  callHash: Uint8Array<ArrayBuffer>;
+  /** little-endian float32 */
+  logits: Uint8Array<ArrayBuffer>;
+}
+
 export interface UnitBalance {
   limit: number | null;
   used: number;
@@ -126,9 +133,12 @@ export class Ledger {
     throw await this.refusal(request);
   }
 
-  /** The call was served: its amounts move from reserved to used. */
-  async settle(reservationId: bigint): Promise<void> {
-    await this.close(reservationId, 'settled', null);
+  /**
+   * The call was served: its amounts move from reserved to used. An answer that came with it is kept in the same
+   * statement, so that what was paid for is never asked for again.
+   */
+  async settle(reservationId: bigint, answer?: PaidAnswer): Promise<void> {
+    await this.close(reservationId, 'settled', null, answer);
   }
 
   /** It is certain that the call was not billed: its amounts return to the budget. */
@@ -194,14 +204,27 @@ export class Ledger {
   }
 
   /** Closing a reservation twice, or one that an owner's successor closed, changes nothing. */
-  private async close(id: bigint, state: 'settled' | 'released' | 'unknown', reason: string | null): Promise<void> {
+  private async close(
+    id: bigint,
+    state: 'settled' | 'released' | 'unknown',
+    reason: string | null,
+    answer?: PaidAnswer,
+  ): Promise<void> {
     const counted = state === 'released' ? 0 : 1;
+    const kept = answer
+      ? Prisma.sql`, kept AS (
+        INSERT INTO stored_answers (job_id, generation, chunk, call_hash, logits)
+        SELECT account_id, generation, chunk, ${answer.callHash}, ${answer.logits} FROM closed
+        ON CONFLICT (job_id, generation, chunk) DO UPDATE SET call_hash = excluded.call_hash, logits = excluded.logits
+      )`
+      : Prisma.empty;
     await this.database.$executeRaw`
       WITH closed AS (
         UPDATE ledger_reservations SET state = ${state}, closed_at = now(), reason = ${reason}
         WHERE id = ${id} AND state = 'reserved'
-        RETURNING account_id, prompt_evaluations AS p, image_queries AS i, requests AS r, cost_micro_usd AS c
-      )
+        RETURNING account_id, generation, chunk, prompt_evaluations AS p, image_queries AS i, requests AS r,
+          cost_micro_usd AS c
+      )${kept}
       UPDATE ledger_accounts a SET
         prompt_evaluations_reserved = prompt_evaluations_reserved - s.p,
         prompt_evaluations_used = prompt_evaluations_used + ${counted}::bigint * s.p,
@@ -251,7 +274,9 @@ function guardCondition(guard: ReservationGuard, providerId: string): Prisma.Sql
     case 'running_job':
       return Prisma.sql`EXISTS (SELECT 1 FROM jobs WHERE id = ${guard.jobId} AND status = 'running' AND epoch = ${guard.epoch}::int)`;
     case 'live_adapter':
-      return Prisma.sql`EXISTS (SELECT 1 FROM adapters WHERE id = ${guard.adapterId} AND deleted_at IS NULL)`;
+      return Prisma.sql`EXISTS (
+        SELECT 1 FROM adapters a JOIN providers p ON p.id = a.provider_id
+        WHERE a.id = ${guard.adapterId} AND a.deleted_at IS NULL AND p.deleted_at IS NULL)`;
     case 'live_provider':
       return Prisma.sql`EXISTS (SELECT 1 FROM providers WHERE id = ${providerId} AND deleted_at IS NULL)`;
   }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ProviderCallError } from '../providers/provider-call-error.js';
-import type { Ledger, ReservationRequest } from './ledger.js';
+import type { Ledger, PaidAnswer, ReservationRequest } from './ledger.js';
 
 /** How often and how long a call that failed for a passing reason is tried again. */
 export interface RetryPolicy {
@@ -29,6 +29,7 @@ export const PREDICTION_RETRIES: RetryPolicy = {
 /**
  * Sends one provider call under the ledger: reserve, send, settle; each retry is a reservation of its own, because a
  * call whose outcome is unknown may have been paid for.
+ * @param keep the form in which the answer is stored with its settlement, where it is
  * @throws BudgetExceededError, ReservationRefusedError (nothing sent), or the last ProviderCallError
  */
 export async function meteredCall<Answer>(
@@ -37,13 +38,14 @@ export async function meteredCall<Answer>(
   policy: RetryPolicy,
   signal: AbortSignal | undefined,
   send: () => Promise<Answer>,
+  keep?: (answer: Answer) => PaidAnswer,
 ): Promise<Answer> {
   for (let attempt = 1; ; attempt++) {
     const id = await ledger.reserve({ ...reservation, attempt });
     let failure: unknown;
     try {
       const answer = await send();
-      await ledger.settle(id);
+      await ledger.settle(id, keep?.(answer));
       return answer;
     } catch (error) {
       failure = error;

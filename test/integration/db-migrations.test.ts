@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { readdirSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +10,10 @@ import { tablesOfDatabase, tablesOfSchema } from '../helpers/postgres-schema.js'
 
 const MIGRATIONS = new URL('../../prisma/migrations/', import.meta.url);
 const INIT = '20261124000000_init';
+/** In the order in which they must be applied. */
+const ALL = readdirSync(MIGRATIONS)
+  .filter((name) => /^\d/.test(name))
+  .sort();
 const LATER = '20990101000000_later';
 
 interface HistoryRow {
@@ -47,21 +52,22 @@ describe('applyMigrations', () => {
     });
 
     it('applies everything once and leaves the history that Prisma would', async () => {
-      expect(await applyMigrations(database)).toEqual([INIT]);
+      expect(await applyMigrations(database)).toEqual(ALL);
       const before = await tablesOfDatabase(database);
       expect(await applyMigrations(database)).toEqual([]);
       expect(await tablesOfDatabase(database)).toEqual(before);
-      const sql = await readFile(new URL(`${INIT}/migration.sql`, MIGRATIONS));
-      const checksum = createHash('sha256').update(sql).digest('hex');
-      expect(await history(database)).toEqual([
-        { checksum, migration_name: INIT, applied_steps_count: 1, finished: true },
-      ]);
+      const expected = ALL.map(async (name) => {
+        const sql = await readFile(new URL(`${name}/migration.sql`, MIGRATIONS));
+        const checksum = createHash('sha256').update(sql).digest('hex');
+        return { checksum, migration_name: name, applied_steps_count: 1, finished: true };
+      });
+      expect(await history(database)).toEqual(await Promise.all(expected));
     });
 
     it('lets callers at the same time wait for each other', async () => {
       const applied = await Promise.all(Array.from({ length: 6 }, () => applyMigrations(database)));
-      expect(applied.flat()).toEqual([INIT]);
-      expect(await history(database)).toHaveLength(1);
+      expect(applied.flat()).toEqual(ALL);
+      expect(await history(database)).toHaveLength(ALL.length);
     });
 
     it('applies only what is new', async () => {
@@ -75,7 +81,7 @@ describe('applyMigrations', () => {
       await expect(applyMigrations(database, directory)).rejects.toThrow(
         /20990101000000_later failed and was rolled back: .*nonsense/,
       );
-      expect((await history(database)).map((row) => row.migration_name)).toEqual([INIT]);
+      expect((await history(database)).map((row) => row.migration_name)).toEqual(ALL);
       await addMigration('CREATE TABLE later (id TEXT);');
       expect(await applyMigrations(database, directory)).toEqual([LATER]);
     });

@@ -59,6 +59,25 @@ function request(
   };
 }
 
+async function runningJob(): Promise<string> {
+  const jobId = newId('ftjob-');
+  await db.database.job.create({
+    data: {
+      id: jobId,
+      status: 'running',
+      providerId: PROVIDER,
+      trainingFileId: 'file-none',
+      seed: 1,
+      method: {},
+      plan: {},
+      plannedGenerations: 1,
+      epoch: 1,
+    },
+  });
+  await db.database.$transaction((tx) => ledger.openAccount(tx, jobId, PROVIDER));
+  return jobId;
+}
+
 describe('the ledger', () => {
   it('moves amounts from reserved to used, or back', async () => {
     const id = await account({ imageQueries: 100 });
@@ -140,21 +159,7 @@ describe('the ledger', () => {
   });
 
   it('lets only the current owner of a running job draw, and counts what a lost worker left open', async () => {
-    const jobId = newId('ftjob-');
-    await db.database.job.create({
-      data: {
-        id: jobId,
-        status: 'running',
-        providerId: PROVIDER,
-        trainingFileId: 'file-none',
-        seed: 1,
-        method: {},
-        plan: {},
-        plannedGenerations: 1,
-        epoch: 1,
-      },
-    });
-    await db.database.$transaction((tx) => ledger.openAccount(tx, jobId, PROVIDER));
+    const jobId = await runningJob();
     const owner = (epoch: number) => request(jobId, 7, { guard: { kind: 'running_job', jobId, epoch } });
     await ledger.reserve(owner(1));
     await db.database.job.update({ where: { id: jobId }, data: { epoch: 2 } });
@@ -167,6 +172,25 @@ describe('the ledger', () => {
     await expect(ledger.reserve(owner(2))).rejects.toBeInstanceOf(ReservationRefusedError);
     await ledger.settle(own);
     expect((await ledger.balance(jobId)).imageQueries).toMatchObject({ used: 14, reserved: 0 });
+  });
+
+  it('keeps a paid answer with its settlement, and none of a call that a successor closed', async () => {
+    const jobId = await runningJob();
+    const answer = (byte: number) => ({
+      callHash: new Uint8Array(32).fill(byte),
+      logits: new Uint8Array(Float32Array.of(byte, 0.5).buffer),
+    });
+    const owner = (chunk: number) =>
+      request(jobId, 1, { guard: { kind: 'running_job', jobId, epoch: 1 }, generation: 4, chunk });
+    await ledger.settle(await ledger.reserve(owner(0)), answer(1));
+    await ledger.settle(await ledger.reserve(owner(0)), answer(2));
+    const lost = await ledger.reserve(owner(1));
+    await ledger.leaveUnknownBefore(jobId, 2);
+    await ledger.settle(lost, answer(3));
+    const stored = await db.database.storedAnswer.findMany({ where: { jobId } });
+    expect(stored).toHaveLength(1);
+    expect(stored[0]).toMatchObject({ generation: 4, chunk: 0 });
+    expect(new Uint8Array(stored[0].logits)).toEqual(answer(2).logits);
   });
 
   it('sums what all accounts used at a provider', async () => {
