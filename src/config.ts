@@ -19,7 +19,7 @@ const environment = z.object({
     .optional(),
   CRAFT_COMPUTE: z.enum(['auto', 'tfjs-node-gpu', 'webgpu', 'tfjs-node', 'wasm', 'cpu']).default('auto'),
   CRAFT_WORKER_CONCURRENCY: positiveInteger(1),
-  CRAFT_CHECKPOINT_INTERVAL: positiveInteger(1),
+  CRAFT_CHECKPOINT_INTERVAL: positiveInteger(10),
   CRAFT_MAX_UPLOAD_BYTES: positiveInteger(1024 * MIB),
   CRAFT_MAX_PREDICT_BYTES: positiveInteger(64 * MIB),
   CRAFT_RATE_LIMIT_PER_MINUTE: positiveInteger(6000),

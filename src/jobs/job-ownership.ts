@@ -16,8 +16,8 @@ export class OwnershipLostError extends Error {
 export interface GenerationRecord {
   generation: number;
   metrics: JobMetrics;
-  best: JobMetrics;
-  events: NewJobEvent[];
+  /** What is told of it; absent when an earlier run of the job told it already. */
+  progress?: { best: JobMetrics; events: NewJobEvent[] };
   /** The whole training state, when this generation saves one. */
   state?: Uint8Array<ArrayBuffer>;
   /** The adapter as of now, when this generation keeps one. */
@@ -90,11 +90,12 @@ export class JobOwnership {
   async recordGeneration(record: GenerationRecord): Promise<void> {
     const { id: jobId } = this.job;
     await this.database.$transaction(async (tx) => {
-      await this.update(
-        tx,
-        Prisma.sql`generation = ${record.generation}::int, current_metrics = ${JSON.stringify(record.metrics)}::jsonb,
-          best_metrics = ${JSON.stringify(record.best)}::jsonb`,
-      );
+      const { progress } = record;
+      const assignments = progress
+        ? Prisma.sql`generation = ${record.generation}::int, current_metrics = ${JSON.stringify(record.metrics)}::jsonb,
+            best_metrics = ${JSON.stringify(progress.best)}::jsonb`
+        : Prisma.sql`generation = generation`;
+      await this.update(tx, assignments);
       if (record.state) {
         await tx.$executeRaw`
           INSERT INTO training_states (job_id, generation, epoch, state)
@@ -115,7 +116,7 @@ export class JobOwnership {
       if (record.superseded !== undefined) {
         await tx.checkpoint.deleteMany({ where: { jobId, generation: record.superseded } });
       }
-      await recordEvents(tx, jobId, record.events);
+      if (progress) await recordEvents(tx, jobId, progress.events);
     });
   }
 

@@ -10,6 +10,7 @@ import { newId } from '../ids.js';
 import { type Ledger, ReservationRefusedError } from '../ledger/ledger.js';
 import type { Provider } from '../providers/provider.js';
 import type { ProviderStore } from '../providers/provider-store.js';
+import type { NewJobEvent } from './events.js';
 import { initialContextOf } from './initial-context.js';
 import { type JobMetrics, JobOwnership, OwnershipLostError, toJobMetrics } from './job-ownership.js';
 import type { JobMethod } from './job-request.js';
@@ -74,6 +75,8 @@ export async function runTrainingJob(jobId: string, options: RunnerOptions): Pro
 class Run {
   private readonly method: JobMethod;
   private best: JobMetrics | null;
+  /** Of the last generation that this run completed. */
+  private current: JobMetrics | null = null;
   private provider!: Provider;
   private images!: LabelledImages;
   private trainer!: CraftTrainer;
@@ -162,6 +165,7 @@ class Run {
 
   private async record(report: GenerationReport, weights: AdapterWeights): Promise<void> {
     const metrics = toJobMetrics(report);
+    this.current = metrics;
     const { generation } = metrics;
     const previousBest = this.best;
     const improved = isBetter(metrics, previousBest);
@@ -170,18 +174,15 @@ class Run {
     const keepsBest = this.method.craft.checkpoint_selection === 'best_validation';
     const keep = last || this.isMilestone(generation) || (improved && keepsBest);
     const save = last || generation % this.options.checkpointInterval === 0;
+    // An earlier run got further than the state it saved: what it told already is not told again.
+    const isNew = generation > this.ownership.job.generation;
+    if (!isNew && !save) return;
     await this.ownership.recordGeneration({
       generation,
       metrics,
-      best: this.best ?? metrics,
-      events: [
-        {
-          level: 'info',
-          type: 'metrics',
-          message: describe(metrics, this.ownership.job.plannedGenerations),
-          data: { step: generation, ...metrics },
-        },
-      ],
+      progress: isNew
+        ? { best: this.best ?? metrics, events: [toEvent(metrics, this.ownership.job.plannedGenerations)] }
+        : undefined,
       state: save ? ownBytes(await this.trainer.serialise()) : undefined,
       checkpoint: keep ? encodeAdapter(weights, this.describeAdapter(metrics)) : undefined,
       superseded:
@@ -198,9 +199,8 @@ class Run {
   private async finish(lastWeights: AdapterWeights, stopReason: string | null): Promise<void> {
     const { job } = this.ownership;
     const { database, ledger } = this.options;
-    const row = await database.job.findUniqueOrThrow({ where: { id: job.id }, select: { currentMetrics: true } });
     let weights = lastWeights;
-    let metrics = row.currentMetrics as JobMetrics;
+    let metrics = this.current ?? (job.currentMetrics as JobMetrics);
     if (
       this.method.craft.checkpoint_selection === 'best_validation' &&
       this.best &&
@@ -245,6 +245,15 @@ function isBetter(metrics: JobMetrics, best: JobMetrics | null): boolean {
     return metrics.validation_accuracy > best.validation_accuracy;
   }
   return (metrics.validation_loss ?? 0) < (best.validation_loss ?? 0);
+}
+
+function toEvent(metrics: JobMetrics, planned: number): NewJobEvent {
+  return {
+    level: 'info',
+    type: 'metrics',
+    message: describe(metrics, planned),
+    data: { step: metrics.generation, ...metrics },
+  };
 }
 
 function describe(metrics: JobMetrics, planned: number): string {

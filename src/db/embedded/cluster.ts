@@ -24,7 +24,7 @@ export async function findBinaries(): Promise<Binaries> {
     return { initdb, postgres };
   } catch (cause) {
     throw new EmbeddedPostgresError(
-      `the npm package ${name} is missing or incomplete. Run npm ci again, without --omit=optional and --ignore-scripts.`,
+      `the npm package ${name} is missing or incomplete. Run npm ci again, without --omit=optional, then npm run build.`,
       cause,
     );
   }
