@@ -68,7 +68,9 @@ export class Predictor {
       });
     } catch (error) {
       if (!(error instanceof ReservationRefusedError)) throw error;
+      // Deleted since it was read: the adapter, or its provider.
       this.warm.delete(adapterId);
+      await this.adapter(adapterId);
       throw adapterNotFound(adapterId);
     }
     const refined = rankLabels(refineLogits(weights.head, scored.logits), classes, options.topK);
@@ -99,6 +101,10 @@ export class Predictor {
       purpose: 'zero_shot',
       guard: { kind: 'live_provider' },
       worker: this.worker,
+    }).catch(async (error: unknown) => {
+      // Deleted since it was read: asking for it again says so.
+      if (error instanceof ReservationRefusedError) await this.providers.connect(providerId);
+      throw error;
     });
     return { data: rankLabels(logits, options.labels, options.topK).map((predictions) => ({ predictions })), usage };
   }

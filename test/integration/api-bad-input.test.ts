@@ -158,13 +158,16 @@ const predict = (body: () => unknown) => () => service.request('POST', `/v1/adap
 const importAdapter = (make: () => Uint8Array) => () =>
   sendForm(service, '/v1/adapters/import', [{ name: 'file', value: make(), filename: 'adapter.safetensors' }]);
 
-/** Sends bytes that no HTTP client would send. */
-async function rawRequest(bytes: string): Promise<Response> {
+/** Sends bytes that no HTTP client would send, and reads until the connection is closed. */
+async function rawAnswers(bytes: string): Promise<string> {
   const { hostname, port } = new URL(service.url);
   const socket = connect(Number(port), hostname);
   socket.write(bytes);
-  const answer = await text(socket);
-  const [head, body] = answer.split('\r\n\r\n');
+  return text(socket);
+}
+
+async function rawRequest(bytes: string): Promise<Response> {
+  const [head, body] = (await rawAnswers(bytes)).split('\r\n\r\n');
   const [statusLine, ...lines] = head.split('\r\n');
   const headers = lines.map((line) => line.split(/: */, 2) as [string, string]);
   return new Response(body, { status: Number(statusLine.split(' ')[1]), headers });
@@ -189,7 +192,12 @@ const requests: Bad[] = [
     code: 'route_not_found',
     says: `no DELETE ${JOBS}`,
   },
-  { what: 'a URL that is no URL', send: send('GET', '/v1/files/%E0%A4%A'), code: 'invalid_url', says: 'percent-encode' },
+  {
+    what: 'a URL that is no URL',
+    send: send('GET', '/v1/files/%E0%A4%A'),
+    code: 'invalid_url',
+    says: 'percent-encode',
+  },
   {
     what: 'a path without end',
     send: send('GET', `/v1/files/${'x'.repeat(300)}`),
@@ -252,6 +260,20 @@ const requests: Bad[] = [
     send: send('POST', JOBS, '{"__proto__": {"model": "a"}}'),
     code: 'invalid_json',
     says: '__proto__',
+  },
+  {
+    what: 'values nested without end',
+    send: send('POST', JOBS, `{"metadata": ${'['.repeat(100_000)}${']'.repeat(100_000)}}`),
+    code: 'nested_too_deep',
+    param: `metadata${'.0'.repeat(31)}`,
+    says: 'less deep',
+  },
+  {
+    what: 'items without end',
+    send: send('POST', JOBS, `{"metadata": [${'"",'.repeat(100_000)}""]}`),
+    code: 'too_many_items',
+    param: 'metadata',
+    says: 'fewer items',
   },
   {
     what: 'an oversize JSON body',
@@ -1302,6 +1324,31 @@ describe('Afterwards', () => {
     expect(usage.requests).toMatchObject({ used: 0, reserved: 0 });
   });
 
+  it('a refused upload leaves its connection usable', async () => {
+    const part = (fields: string, content: string) =>
+      `--x\r\nContent-Disposition: form-data; ${fields}\r\n\r\n${content}\r\n`;
+    const file = part('name="file"; filename="a.zip"', 'x'.repeat(8_000_000));
+    const form = `${part('name="purpose"', 'batch')}${file}--x--\r\n`;
+    const answers = await rawAnswers(
+      `POST /v1/files HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${API_KEY}\r\nContent-Length: ${form.length}\r\n` +
+        `Content-Type: multipart/form-data; boundary=x\r\n\r\n${form}` +
+        `GET /v1/files HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${API_KEY}\r\nConnection: close\r\n\r\n`,
+    );
+    expect([...answers.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)).toEqual(['400', '200']);
+  }, 10_000);
+
+  it('an upload that breaks off leaves nothing and disturbs nobody', async () => {
+    const { hostname, port } = new URL(service.url);
+    const socket = connect(Number(port), hostname);
+    socket.write(
+      `POST /v1/files HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${API_KEY}\r\nContent-Length: 100000\r\n` +
+        'Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nPK',
+    );
+    await new Promise((resolve) => setImmediate(resolve));
+    socket.destroy();
+    await ok(service.request('GET', '/v1/files'));
+  });
+
   it('the service still serves', async () => {
     await ok(service.request('POST', `${JOBS}/${known.busyJob}/cancel`));
     expect(await ok(fetch(`${service.url}/healthz`))).toEqual({ status: 'ok' });
@@ -1312,5 +1359,18 @@ describe('Afterwards', () => {
       service.request('POST', `/v1/adapters/${job.fine_tuned_model}/predict`, { images: [known.image] }),
     );
     expect(known.classes).toContain(answer.data[0].predictions[0].label);
+  });
+});
+
+describe('Too many requests', () => {
+  it('are answered 429 with the time to wait, for each key by itself', async () => {
+    const limited = await testService({ CRAFT_RATE_LIMIT_PER_MINUTE: '3' });
+    for (let i = 0; i < 3; i++) await ok(limited.request('GET', '/v1/files'));
+    const response = await limited.request('GET', '/v1/adapters');
+    expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0);
+    const error = await errorOf(response, 429);
+    expect(error).toMatchObject({ code: 'rate_limited', param: null });
+    expect(error.message).toContain('Retry-After');
+    await ok(fetch(`${limited.url}/healthz`));
   });
 });

@@ -1,4 +1,7 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { toDataUri } from '../../src/demo/example-data.js';
 import { readSafetensors } from '../../src/formats/safetensors.js';
@@ -36,7 +39,13 @@ interface JobEvent {
   level: string;
   type: string;
   message: string;
-  data: { generation: number; validation_accuracy: number | null; validation_loss: number | null } | null;
+  data: GenerationMetrics | null;
+}
+
+interface GenerationMetrics {
+  generation: number;
+  validation_accuracy: number | null;
+  validation_loss: number | null;
 }
 
 interface Page<Item> {
@@ -46,7 +55,10 @@ interface Page<Item> {
 }
 
 interface Prediction {
-  data: { predictions: { label: string; score: number }[]; black_box_predictions?: { label: string; score: number }[] }[];
+  data: {
+    predictions: { label: string; score: number }[];
+    black_box_predictions?: { label: string; score: number }[];
+  }[];
   usage: Record<string, number>;
 }
 
@@ -137,12 +149,27 @@ async function collect<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
 
 /** The process that trains a job. */
 async function trainingProcess(jobId: string): Promise<number | undefined> {
-  for (const entry of await readdir('/proc')) {
-    if (!/^\d+$/.test(entry)) continue;
-    const command = await readFile(`/proc/${entry}/cmdline`, 'utf8').catch(() => '');
-    if (command.split('\0').slice(-3, -1).join(' ') === `train-job ${jobId}`) return Number(entry);
+  const wanted = new RegExp(`^(\\d+) .* train-job ${jobId}$`);
+  for (const line of await commandLines()) {
+    const pid = wanted.exec(line)?.[1];
+    if (pid !== undefined) return Number(pid);
   }
   return undefined;
+}
+
+/** One line for each process: its id and its command. */
+async function commandLines(): Promise<string[]> {
+  if (!existsSync('/proc/self/cmdline')) {
+    const { stdout } = await promisify(execFile)('ps', ['-axo', 'pid=,args=']);
+    return stdout.split('\n').map((line) => line.trim());
+  }
+  const pids = (await readdir('/proc')).filter((entry) => /^\d+$/.test(entry));
+  return Promise.all(
+    pids.map(async (pid) => {
+      const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+      return `${pid} ${command.split('\0').join(' ').trim()}`;
+    }),
+  );
 }
 
 async function trainingProcessEnded(jobId: string): Promise<void> {
@@ -260,15 +287,21 @@ describe('Budgets', () => {
 
   it('failures that the provider does not bill cost nothing', async () => {
     await misbehave(service, {
-      fail_next: [{ kind: '429', retry_after_s: 1 }, { kind: '500' }, { kind: '429', count: 2 }, { kind: '503' }],
+      fail_next: [{ kind: '429', retry_after_s: 1 }, { kind: '500' }, { kind: '503' }],
     });
-    const started = performance.now();
     const { result, counts } = await servedDuring(service, () => runJob(service, quickJob(file)));
-    expect(performance.now() - started).toBeGreaterThan(1000);
-    expect(service.provider.misbehaviour.status().committed).toEqual({ '429': 3, '500': 1, '503': 1 });
+    expect(service.provider.misbehaviour.status().committed).toEqual({ '429': 1, '500': 1, '503': 1 });
     expect(result).toMatchObject({ status: 'succeeded', stop_reason: null });
     expect(used(result)).toEqual(counts);
     expect(counts).toEqual({ prompt_evaluations: 15, image_queries: 15 * IMAGES, requests: 6 });
+    const [refused, repeated] = await service.core.database.reservation.findMany({
+      where: { accountId: result.id },
+      orderBy: { id: 'asc' },
+    });
+    expect(refused).toMatchObject({ state: 'released', attempt: 1, reason: 'provider_rate_limited' });
+    expect(repeated).toMatchObject({ attempt: 2, chunk: refused.chunk });
+    // Not before the second that Retry-After asked for has passed.
+    expect(Number(repeated.createdAt) - Number(refused.closedAt)).toBeGreaterThanOrEqual(1000);
   });
 
   it('a job whose retries eat its budget before the first generation has failed', async () => {
@@ -298,9 +331,11 @@ describe('Budgets', () => {
 
 describe('Cancelling', () => {
   it('stops within the calls that are in flight', async () => {
-    await misbehave(service, { latency_ms: 300 });
+    await misbehave(service, { latency_ms: 200 });
     const before = await served(service);
-    const request = quickJob(file, { budget: { max_prompt_evaluations: 5000 } }, { model: 'narrow' });
+    // Forty requests in a generation, so that the end of one cannot pass for the cancellation.
+    const craft = { budget: { max_prompt_evaluations: 5000 }, hyperparameters: { population_size: 40 } };
+    const request = quickJob(file, craft, { model: 'narrow' });
     const { id } = await createJob(service, request);
     await until(async () => (await getJob(id)).budget.requests.used >= 3);
     const cancelled = await ok<JobAnswer>(service.request('POST', `${JOBS}/${id}/cancel`));
@@ -338,30 +373,34 @@ describe('Validation', () => {
   it('is measured each generation, and best_validation takes the best one', async () => {
     const trained = await exampleImages(6, 8);
     const trainingFile = await uploadImages(service, trained);
-    const request = quickJob(trainingFile, {
+    const craft = {
       budget: { max_prompt_evaluations: 6 * 12 },
       validation_fraction: 0.5,
       checkpoint_selection: 'best_validation',
       // Learns so fast that it soon overshoots.
       hyperparameters: { head_learning_rate: 0.05, initial_step_size: 3 },
-    });
-    const { result, counts } = await servedDuring(service, () => runJob(service, request));
-    expect(result.status).toBe('succeeded');
-    expect(result.plan).toMatchObject({ generations: 12, training_images: 24, validation_images: 24 });
-    expect(used(result)).toEqual(counts);
-    expect(counts.image_queries).toBe(12 * (5 * 24 + 24));
-
-    const events = await pages<JobEvent>(`${JOBS}/${result.id}/events`, 1000);
-    const generations = events.flatMap(({ type, data }) => (type === 'metrics' && data ? [data] : [])).reverse();
-    expect(generations.map(({ generation }) => generation)).toEqual(Array.from({ length: 12 }, (_, i) => i + 1));
-    const best = generations.reduce((winner, metrics) => {
-      const [accuracy, bestAccuracy] = [metrics.validation_accuracy!, winner.validation_accuracy!];
-      if (accuracy !== bestAccuracy) return accuracy > bestAccuracy ? metrics : winner;
-      return metrics.validation_loss! < winner.validation_loss! ? metrics : winner;
-    });
-    // Otherwise this test could not tell the best from the last.
-    expect(best.generation).toBeLessThan(12);
-    expect(result.metrics.best).toMatchObject({ ...best, step: undefined });
+    };
+    let result: JobAnswer;
+    let best: GenerationMetrics;
+    // Where the last generation happens to be the best, the test could not tell the two apart.
+    for (let seed = 1; ; seed++) {
+      const run = await servedDuring(service, () => runJob(service, quickJob(trainingFile, craft, { seed })));
+      result = run.result;
+      expect(result.status).toBe('succeeded');
+      expect(result.plan).toMatchObject({ generations: 12, training_images: 24, validation_images: 24 });
+      expect(used(result)).toEqual(run.counts);
+      expect(run.counts.image_queries).toBe(12 * (5 * 24 + 24));
+      const events = await pages<JobEvent>(`${JOBS}/${result.id}/events`, 1000);
+      const generations = events.flatMap(({ type, data }) => (type === 'metrics' && data ? [data] : [])).reverse();
+      expect(generations.map(({ generation }) => generation)).toEqual(Array.from({ length: 12 }, (_, i) => i + 1));
+      best = generations.reduce((winner, metrics) => {
+        const [accuracy, bestAccuracy] = [metrics.validation_accuracy!, winner.validation_accuracy!];
+        if (accuracy !== bestAccuracy) return accuracy > bestAccuracy ? metrics : winner;
+        return metrics.validation_loss! < winner.validation_loss! ? metrics : winner;
+      });
+      if (best.generation < 12) break;
+    }
+    expect({ step: best.generation, ...result.metrics.best }).toEqual(best);
     expect(result.metrics.current).toMatchObject({ generation: 12 });
 
     const adapter = await ok<{ metrics: Record<string, number> }>(
@@ -448,7 +487,9 @@ describe('A training process that is killed', () => {
     const messages = events.map(({ message }) => message);
     expect(messages.filter((message) => message.startsWith('Training started'))).toHaveLength(1);
     expect(messages.filter((message) => message.startsWith('Training goes on'))).toHaveLength(1);
-    expect(events.filter(({ type }) => type === 'metrics').map(({ data }) => data?.generation)).toEqual([6, 5, 4, 3, 2, 1]);
+    expect(events.filter(({ type }) => type === 'metrics').map(({ data }) => data?.generation)).toEqual([
+      6, 5, 4, 3, 2, 1,
+    ]);
     // The lost call is counted by the ledger, whether or not the provider served it.
     expect(used(resumed)).toEqual({ prompt_evaluations: 34, image_queries: 34 * IMAGES, requests: 13 });
     const counts = difference(await served(service), before);
@@ -522,7 +563,9 @@ describe('Adapters', () => {
   });
 
   it.each([1, 256])('predicts %i images, each of them one image query', async (count) => {
-    const before = await ok<{ usage: JobAnswer['budget'] }>(service.request('GET', `/v1/adapters/${job.fine_tuned_model}`));
+    const before = await ok<{ usage: JobAnswer['budget'] }>(
+      service.request('GET', `/v1/adapters/${job.fine_tuned_model}`),
+    );
     const many = Array.from({ length: count }, (_, i) => images[i % images.length]);
     const { result, counts } = await servedDuring(service, () => predict(job.fine_tuned_model, { images: many }));
     expect(result.data).toHaveLength(count);
@@ -553,7 +596,9 @@ describe('Adapters', () => {
   });
 
   it('the provider’s usage is the sum of all that was spent there', async () => {
-    const providers = (await ok<Page<{ name: string; usage: Record<string, number> }>>(service.request('GET', '/v1/providers'))).data;
+    const providers = (
+      await ok<Page<{ name: string; usage: Record<string, number> }>>(service.request('GET', '/v1/providers'))
+    ).data;
     const { result, counts } = await servedDuring(service, async () => {
       await predict(job.fine_tuned_model, { images });
       const [{ id }] = (await ok<Page<{ id: string }>>(service.request('GET', '/v1/providers'))).data;
@@ -663,7 +708,9 @@ describe('Operations', () => {
     const listed = (await ok<Page<JobAnswer>>(service.request('GET', `${JOBS}?limit=1000`))).data;
     expect(Number(succeeded)).toBe(listed.filter(({ status }) => status === 'succeeded').length);
     expect(metrics).toMatch(/^craft_queue_jobs\{state="active"\} 0$/m);
-    expect(metrics).toMatch(/craft_http_request_duration_seconds_count\{method="GET",route="\/v1\/files\/:file_id\/content",status="200"\} 1/);
+    expect(metrics).toMatch(
+      /craft_http_request_duration_seconds_count\{method="GET",route="\/v1\/files\/:file_id\/content",status="200"\} 1/,
+    );
     expect(metrics).toContain('process_cpu_seconds_total');
   });
 

@@ -44,6 +44,12 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
       const gone = new AbortController();
       request.raw.once('close', () => gone.abort());
       try {
+        reply.raw.writeHead(200, {
+          'content-type': 'text/event-stream; charset=utf-8',
+          'cache-control': 'no-store',
+          'x-accel-buffering': 'no',
+          'x-request-id': request.id,
+        });
         await stream(reply.raw, jobId, after, subscription, gone.signal);
       } catch (error) {
         request.log.warn({ err: error }, 'event stream broke off');
@@ -61,11 +67,6 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
     subscription: Subscription,
     signal: AbortSignal,
   ) {
-    raw.writeHead(200, {
-      'content-type': 'text/event-stream; charset=utf-8',
-      'cache-control': 'no-store',
-      'x-accel-buffering': 'no',
-    });
     let last = after;
     while (!signal.aborted && !raw.writableEnded) {
       // The status is read first: when it is final, every event was there before it was read.
