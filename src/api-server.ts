@@ -10,6 +10,7 @@ import type { Core } from './core.js';
 import { buildApp } from './http/app.js';
 import { EventFeed } from './jobs/event-feed.js';
 import { JobService } from './jobs/job-service.js';
+import { startUpkeep } from './jobs/upkeep.js';
 import { openQueueConnection, openTrainingQueue } from './queue/queue.js';
 
 export interface ApiServer {
@@ -31,7 +32,7 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
   const queue = await openTrainingQueue(openQueueConnection({ redisUrl: config.redisUrl, connectionString }), log);
   const events = new EventFeed(connectionString, log);
   await events.open();
-  const jobs = new JobService(database, ledger, datasets, providers, queue);
+  const jobs = new JobService(database, ledger, datasets, providers, queue, log);
   const apiKeys = new ApiKeys(database);
   const key = config.apiKey
     ? { value: config.apiKey, made: false }
@@ -82,14 +83,14 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
     },
   );
   await app.listen({ host: config.host, port: config.port });
-  const requeued = await jobs.requeueOrphans();
-  if (requeued > 0) log.warn({ jobs: requeued }, 'jobs that the queue had lost were put back');
+  const upkeep = startUpkeep(jobs, ledger, log);
   const { port, address, family } = app.server.address() as AddressInfo;
   return {
     url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
     apiKey: key.value,
     apiKeyIsNew: key.made,
     async close() {
+      await upkeep.stop();
       await app.close();
       await events.close();
       await queue.close();

@@ -5,6 +5,9 @@ import { failGivenUpJob } from './jobs/give-up.js';
 import { runInChildProcess } from './jobs/training-process.js';
 import { HandBack, openQueueConnection, startTrainingWorker } from './queue/queue.js';
 
+/** For the provider calls that are in flight; a slower provider's calls are left behind as unknown. */
+const STOP_GRACE_MS = 120_000;
+
 /** Takes jobs from the queue and runs each in a process of its own, so that its arithmetic never delays a lock. */
 export async function startWorker(core: Core, config: Config, log: Logger): Promise<{ close(): Promise<void> }> {
   const connection = openQueueConnection({ redisUrl: config.redisUrl, connectionString: core.connectionString });
@@ -19,9 +22,9 @@ export async function startWorker(core: Core, config: Config, log: Logger): Prom
       });
       if (outcome === 'handed_back') throw new HandBack();
     },
-    onGivenUp: (jobId) => failGivenUpJob(core.database, jobId),
+    onGivenUp: (jobId) => failGivenUpJob(core.database, core.ledger, jobId),
   });
-  return { close: () => worker.close() };
+  return { close: () => worker.close(STOP_GRACE_MS) };
 }
 
 /** The configuration that a training process needs, as it stands here, whatever this process's own environment says. */

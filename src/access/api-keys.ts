@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import type { Database } from '../db/client.js';
 import { AuthenticationError } from '../errors.js';
 import { newId } from '../ids.js';
+import { WrongKeys } from './wrong-keys.js';
 
 const REMEMBER_MS = 30_000;
 const REMEMBER_AT_MOST = 10_000;
@@ -13,6 +14,7 @@ export interface Caller {
 
 /** Bearer keys of the HTTP API. Postgres holds their SHA-256 only. */
 export class ApiKeys {
+  private readonly wrongKeys = new WrongKeys();
   private readonly known = new Map<string, { caller: Caller; until: number }>();
 
   constructor(private readonly database: Database) {}
@@ -21,21 +23,28 @@ export class ApiKeys {
     return `ck-${randomBytes(24).toString('base64url')}`;
   }
 
-  /** Makes a given key valid; does nothing when it already is. */
+  /** Makes a key the valid one of its name; the one it replaces is revoked. */
   async ensure(key: string, name: string): Promise<void> {
     const hash = sha256(key);
-    await this.database.apiKey.upsert({
-      where: { hash },
-      create: { id: newId('key-'), name, hash },
-      update: { revokedAt: null },
-    });
+    await this.database.$transaction([
+      this.database.apiKey.updateMany({
+        where: { name, revokedAt: null, hash: { not: hash } },
+        data: { revokedAt: new Date() },
+      }),
+      this.database.apiKey.upsert({
+        where: { hash },
+        create: { id: newId('key-'), name, hash },
+        update: { revokedAt: null },
+      }),
+    ]);
   }
 
   /**
    * @param authorization the request's Authorization header
-   * @throws AuthenticationError
+   * @param address where the request came from; wrong keys from one address are limited
+   * @throws AuthenticationError, RateLimitError
    */
-  async authenticate(authorization: string | undefined): Promise<Caller> {
+  async authenticate(authorization: string | undefined, address: string): Promise<Caller> {
     const key = /^Bearer\s+(\S+)\s*$/i.exec(authorization ?? '')?.[1];
     if (key === undefined) {
       throw new AuthenticationError({
@@ -47,9 +56,11 @@ export class ApiKeys {
     const name = Buffer.from(hash).toString('base64');
     const remembered = this.known.get(name);
     if (remembered && remembered.until > Date.now()) return remembered.caller;
+    this.wrongKeys.check(address);
     const row = await this.database.apiKey.findUnique({ where: { hash }, select: { id: true, revokedAt: true } });
     if (!row || row.revokedAt) {
       this.known.delete(name);
+      this.wrongKeys.note(address);
       throw new AuthenticationError({
         code: 'invalid_api_key',
         message: 'This API key is not known here. The embedded start keeps its key in <data directory>/api-key.',

@@ -21,6 +21,8 @@ export interface PredictionAnswer {
 }
 
 interface WarmAdapter {
+  /** The adapter itself, also where one of its checkpoints was asked for. */
+  adapterId: string;
   providerId: string;
   provider: Provider;
   weights: AdapterWeights;
@@ -31,6 +33,7 @@ interface WarmAdapter {
 /** How long a warm adapter is used before Postgres is asked whether its provider's record has changed. */
 const RECHECK_MS = 10_000;
 const WARM_ADAPTERS = 256;
+const CHECKPOINT_ID = /^(.+):ckpt-step-(\d{1,7})$/;
 
 /** Answers predictions: learned prompt to the provider, refinement head, softmax. Warm adapters are kept in memory. */
 export class Predictor {
@@ -45,15 +48,15 @@ export class Predictor {
   ) {}
 
   /**
+   * @param id an adapter, or one of its checkpoints as their list names them (`…:ckpt-step-20`)
    * @throws NotFoundError, BudgetExceededError, ProviderCallError
    */
   async predict(
-    adapterId: string,
+    id: string,
     images: ProviderImage[],
     options: { topK: number; blackBox: boolean },
   ): Promise<PredictionAnswer> {
-    const adapter = await this.adapter(adapterId);
-    const { weights, classes, provider } = adapter;
+    const { adapterId, weights, classes, provider } = await this.adapter(id);
     let scored: { logits: Float32Array; usage: QueryAmounts };
     try {
       scored = await scoreImages(this.ledger, {
@@ -69,9 +72,9 @@ export class Predictor {
     } catch (error) {
       if (!(error instanceof ReservationRefusedError)) throw error;
       // Deleted since it was read: the adapter, or its provider.
-      this.warm.delete(adapterId);
-      await this.adapter(adapterId);
-      throw adapterNotFound(adapterId);
+      this.warm.delete(id);
+      await this.adapter(id);
+      throw adapterNotFound(id);
     }
     const refined = rankLabels(refineLogits(weights.head, scored.logits), classes, options.topK);
     const unrefined = options.blackBox ? rankLabels(scored.logits, classes, options.topK) : null;
@@ -120,13 +123,24 @@ export class Predictor {
       this.warm.set(id, known);
       return known;
     }
-    const row = await this.database.adapter.findUnique({ where: { id } });
+    const checkpoint = CHECKPOINT_ID.exec(id);
+    const adapterId = checkpoint?.[1] ?? id;
+    const row = await this.database.adapter.findUnique({ where: { id: adapterId } });
     if (!row || row.deletedAt) throw adapterNotFound(id);
+    const file = checkpoint ? await this.checkpointFile(row.jobId, Number(checkpoint[2])) : row.weights;
+    if (!file) throw adapterNotFound(id);
     const provider = await this.providers.connect(row.providerId);
-    const { weights, about } = decodeAdapter(row.weights);
-    const adapter = { providerId: row.providerId, provider, weights, classes: about.classes, checkedAt: Date.now() };
+    const { weights, about } = decodeAdapter(file);
+    const { providerId } = row;
+    const adapter = { adapterId, providerId, provider, weights, classes: about.classes, checkedAt: Date.now() };
     this.warm.set(id, adapter);
     if (this.warm.size > WARM_ADAPTERS) this.warm.delete(this.warm.keys().next().value ?? '');
     return adapter;
+  }
+
+  private async checkpointFile(jobId: string | null, generation: number): Promise<Uint8Array | null> {
+    if (jobId === null) return null;
+    const where = { jobId_generation: { jobId, generation } };
+    return (await this.database.checkpoint.findUnique({ where }))?.weights ?? null;
   }
 }

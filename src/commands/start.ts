@@ -4,7 +4,8 @@ import { openCore } from '../core.js';
 import { registerEmbeddedProvider, startEmbeddedProvider } from '../embedded-provider.js';
 import { createLogger } from '../logger.js';
 import { startWorker } from '../training-worker.js';
-import { closeOnSignals } from './shutdown.js';
+import { announceApi } from './announce.js';
+import { serve } from './shutdown.js';
 
 /** What `start` tells a parent process once it takes requests. */
 export interface StartedMessage {
@@ -16,29 +17,24 @@ export interface StartedMessage {
 /** API, one worker and the embedded provider, on one machine. */
 export async function start(config: Config): Promise<void> {
   const log = createLogger(config.logLevel, 'craft-server');
-  const closers: (() => Promise<void>)[] = [];
-  const { stop } = closeOnSignals(log, closers);
-  // A parent that runs us (the demo, a test) ends us by hanging up.
-  if (process.send) process.once('disconnect', stop);
-  const core = await openCore(config, log);
-  closers.unshift(() => core.close());
-  const provider = config.embeddedProvider ? await startEmbeddedProvider(config, log) : null;
-  if (provider) {
-    closers.unshift(() => provider.close());
-    await registerEmbeddedProvider(core, provider.url, provider.key);
-  }
-  const api = await startApiServer(core, config, log);
-  closers.unshift(() => api.close());
-  const worker = await startWorker(core, config, log);
-  closers.unshift(() => worker.close());
-  process.stdout.write(`craft-server listens on ${api.url} (documentation: ${api.url}/docs)\n`);
-  if (api.apiKeyIsNew) {
-    process.stdout.write(`API key, shown this once and kept in ${config.dataDirectory}/api-key: ${api.apiKey}\n`);
-  }
-  const message: StartedMessage = {
-    url: api.url,
-    apiKey: api.apiKey,
-    provider: provider && { url: provider.url, key: provider.key },
-  };
-  process.send?.(message);
+  await serve(log, async (closers) => {
+    const core = await openCore(config, log);
+    closers.unshift(() => core.close());
+    const provider = config.embeddedProvider ? await startEmbeddedProvider(config, log) : null;
+    if (provider) {
+      closers.unshift(() => provider.close());
+      await registerEmbeddedProvider(core, provider.url, provider.key);
+    }
+    const api = await startApiServer(core, config, log);
+    closers.unshift(() => api.close());
+    const worker = await startWorker(core, config, log);
+    closers.unshift(() => worker.close());
+    announceApi(api, config);
+    const message: StartedMessage = {
+      url: api.url,
+      apiKey: api.apiKey,
+      provider: provider && { url: provider.url, key: provider.key },
+    };
+    process.send?.(message);
+  });
 }

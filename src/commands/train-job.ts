@@ -5,11 +5,17 @@ import { runTrainingJob } from '../jobs/runner.js';
 import { HANDED_BACK_STATUS } from '../jobs/training-process.js';
 import { createLogger } from '../logger.js';
 
+/** Longer than the longest time-out of a provider, whose calls are awaited. */
+const STOP_MS = 660_000;
+
 /** One training job, in the process that a worker made for it. The parent says "stop", or hangs up. */
 export async function trainJob(config: Config, jobId: string): Promise<void> {
   const log = createLogger(config.logLevel, 'train');
   const stopping = new AbortController();
-  const stop = () => stopping.abort();
+  const stop = () => {
+    stopping.abort();
+    setTimeout(() => process.exit(HANDED_BACK_STATUS), STOP_MS).unref();
+  };
   process.on('message', stop);
   process.on('disconnect', stop);
   // Ctrl-C reaches the whole terminal group; the worker decides when this process stops.

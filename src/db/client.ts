@@ -28,5 +28,6 @@ export function createPrismaClient({ connectionString, poolSize = 10, applicatio
     // The adapter takes every timestamp it reads for UTC, whatever offset the server sent with it.
     options: `${session.options} -c TimeZone=UTC`.trim(),
   });
-  return new PrismaClient({ adapter });
+  // Training states and adapters are megabytes; on a busy disk their transactions outlast Prisma's 5 seconds.
+  return new PrismaClient({ adapter, transactionOptions: { maxWait: 15_000, timeout: 60_000 } });
 }

@@ -47,8 +47,8 @@ export async function buildApp(services: Services, options: AppOptions): Promise
     // One line per request, written below with what matters here.
     logController: new LogController({ disableRequestLogging: true }),
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 200 },
-    // Live event streams must not hold up a shutdown.
-    forceCloseConnections: true,
+    // A shutdown awaits the requests in progress: predictions among them are paid for.
+    forceCloseConnections: 'idle',
     frameworkErrors: sendError,
     clientErrorHandler: answerHttpError,
   }).withTypeProvider<ZodTypeProvider>();
@@ -84,7 +84,7 @@ export async function buildApp(services: Services, options: AppOptions): Promise
   await app.register(
     async (v1) => {
       v1.addHook('onRequest', async (request) => {
-        request.caller = await services.apiKeys.authenticate(request.headers.authorization);
+        request.caller = await services.apiKeys.authenticate(request.headers.authorization, request.ip);
       });
       v1.addHook('preValidation', refuseUnstorable);
       await v1.register(rateLimit, {

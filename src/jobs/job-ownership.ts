@@ -55,6 +55,9 @@ export function toJobMetrics(report: GenerationReport): JobMetrics {
   };
 }
 
+/** Between two looks; every provider call is checked anyway, this is for the waits between them. */
+const WATCH_MS = 3000;
+
 /**
  * A worker's hold on one running job. Every write carries the epoch under which the job was claimed, so a worker that
  * was replaced or whose job was cancelled is refused by Postgres.
@@ -83,8 +86,33 @@ export class JobOwnership {
     });
   }
 
-  async setCompute(compute: string): Promise<void> {
-    await this.database.$transaction((tx) => this.update(tx, Prisma.sql`compute = ${compute}`));
+  /** Looks now and then whether the job is still ours; the signal fires when it was cancelled or taken over. */
+  watch(): { signal: AbortSignal; stop(): void } {
+    const lost = new AbortController();
+    const { id, epoch } = this.job;
+    const timer = setInterval(async () => {
+      const held = await this.database.job.count({ where: { id, epoch, status: 'running' } }).catch(() => 1);
+      if (held === 0) lost.abort();
+    }, WATCH_MS);
+    return { signal: lost.signal, stop: () => clearInterval(timer) };
+  }
+
+  async setCompute(compute: string, before: string | null): Promise<void> {
+    await this.database.$transaction(async (tx) => {
+      await this.update(tx, Prisma.sql`compute = ${compute}`);
+      if (before === null || before === compute) return;
+      const message = `Training goes on with ${compute} instead of ${before}; the last digits of its figures may differ.`;
+      await recordEvents(tx, this.job.id, [{ level: 'warn', type: 'message', message }]);
+    });
+  }
+
+  /** What an earlier run told of one of its generations. */
+  async metricsOf(generation: number): Promise<JobMetrics> {
+    const event = await this.database.jobEvent.findFirstOrThrow({
+      where: { jobId: this.job.id, type: 'metrics', data: { path: ['step'], equals: generation } },
+    });
+    const { step: _, ...metrics } = event.data as JobMetrics & { step: number };
+    return metrics;
   }
 
   async recordGeneration(record: GenerationRecord): Promise<void> {

@@ -1,4 +1,5 @@
 import { createHash, randomInt } from 'node:crypto';
+import type { Logger } from 'pino';
 import type { Dataset } from '../datasets/dataset.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import { type Database, Prisma } from '../db/client.js';
@@ -60,6 +61,7 @@ export class JobService {
     private readonly datasets: DatasetStore,
     private readonly providers: ProviderStore,
     private readonly queue: JobQueue,
+    private readonly log: Logger,
   ) {}
 
   /**
@@ -124,6 +126,7 @@ export class JobService {
         if (idempotency) {
           await tx.idempotentRequest.create({ data: { ...idempotency, requestHash, status: 200, response: { id } } });
         }
+        await holdInputs(tx, provider.id, [request.training_file, request.validation_file ?? request.training_file]);
         await tx.job.create({
           data: {
             id,
@@ -148,7 +151,8 @@ export class JobService {
       if (!earlier) throw error;
       return this.get(earlier);
     }
-    await this.queue.add(id);
+    // The job exists now, whatever becomes of its queue entry: one that is missing is put back by requeueOrphans.
+    await this.queue.add(id).catch((err) => this.log.error({ err, jobId: id }, 'could not queue a job yet'));
     return this.get(id);
   }
 
@@ -188,7 +192,8 @@ export class JobService {
     });
     const details = await this.get(id);
     if (!cancelled) throw illegalTransition(id, 'cancelled', details.job.status);
-    await this.queue.remove(id);
+    // An entry that stays is harmless: whoever takes it finds the job cancelled.
+    await this.queue.remove(id).catch((err) => this.log.warn({ err, jobId: id }, 'could not unqueue a job'));
     return details;
   }
 
@@ -299,6 +304,20 @@ export class JobService {
     }
     return (row.response as { id: string }).id;
   }
+}
+
+/** Keeps provider and files from being deleted between their check and the job's creation. */
+async function holdInputs(tx: Prisma.TransactionClient, providerId: string, fileIds: string[]): Promise<void> {
+  const providers = await tx.$queryRaw<unknown[]>`
+    SELECT 1 FROM providers WHERE id = ${providerId} AND deleted_at IS NULL FOR SHARE`;
+  const files = await tx.$queryRaw<unknown[]>`
+    SELECT 1 FROM files WHERE id IN (${Prisma.join(fileIds)}) AND deleted_at IS NULL FOR SHARE`;
+  if (providers.length === 1 && files.length === new Set(fileIds).size) return;
+  throw new ConflictError({
+    code: 'input_deleted',
+    param: null,
+    message: 'The provider or a file of this job was deleted just now. Check both and create the job again.',
+  });
 }
 
 const INCLUDED = { provider: { select: { name: true } }, adapter: { select: { id: true } } } as const;

@@ -85,6 +85,7 @@ export class MeteredScorer {
           prompts: { kind: 'context', count: call.promptCount, values: prompts },
           images,
           classNames,
+          signal,
         });
       },
       (logits) => toPaidAnswer(asked, logits),
@@ -92,9 +93,10 @@ export class MeteredScorer {
   }
 
   private asked(request: ScoringRequest, call: CallRange): AnsweredCall {
-    const { images } = this.options;
+    const { images, provider } = this.options;
     const promptLength = request.prompts.length / request.promptCount;
     return {
+      model: `${provider.protocol} ${provider.remoteModel}`,
       generation: this.generation,
       chunk: call.chunk,
       prompts: request.prompts.subarray(

@@ -7,8 +7,9 @@ import type { DatasetStore } from '../datasets/dataset-store.js';
 import type { Database } from '../db/client.js';
 import { BudgetExceededError } from '../errors.js';
 import { newId } from '../ids.js';
-import { type Ledger, ReservationRefusedError } from '../ledger/ledger.js';
+import { type Ledger, ReservationRefusedError, shortfall } from '../ledger/ledger.js';
 import type { Provider } from '../providers/provider.js';
+import { ProviderCallError } from '../providers/provider-call-error.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import type { NewJobEvent } from './events.js';
 import { initialContextOf } from './initial-context.js';
@@ -47,15 +48,24 @@ const KEPT_CHECKPOINTS = 20;
 export async function runTrainingJob(jobId: string, options: RunnerOptions): Promise<RunOutcome> {
   const log = options.log.child({ jobId });
   const ownership = await JobOwnership.claim(options.database, jobId, options.worker);
-  if (!ownership) return 'finished';
+  if (!ownership) {
+    // It ended while nobody ran it; what its last worker left open cannot be known any more.
+    await options.ledger.leaveUnknownOf(jobId);
+    return 'finished';
+  }
   const lost = await options.ledger.leaveUnknownBefore(jobId, ownership.epoch);
   if (lost > 0) log.warn({ calls: lost }, 'calls of a lost worker stay counted');
   const opened: Dataset[] = [];
+  const watch = ownership.watch();
   try {
-    await new Run(ownership, options, opened).toTheEnd();
+    const signal = AbortSignal.any([options.signal, watch.signal]);
+    await new Run(ownership, { ...options, signal }, opened).toTheEnd();
     return 'finished';
   } catch (error) {
+    if (watch.signal.aborted) return 'finished';
     if (error instanceof HandedBackError) return 'handed_back';
+    // A call that failed while we were asked to stop says nothing about the job: its next worker tries again.
+    if (options.signal.aborted && error instanceof ProviderCallError) return 'handed_back';
     if (error instanceof OwnershipLostError || error instanceof ReservationRefusedError) {
       log.info('job was cancelled or is owned by another worker');
       return 'finished';
@@ -68,6 +78,7 @@ export async function runTrainingJob(jobId: string, options: RunnerOptions): Pro
     });
     return 'finished';
   } finally {
+    watch.stop();
     await Promise.all(opened.map((dataset) => dataset.close()));
   }
 }
@@ -93,8 +104,7 @@ class Run {
   async toTheEnd(): Promise<void> {
     const { job, epoch } = this.ownership;
     const { ledger, worker, signal } = this.options;
-    const compute = await selectCompute(this.options.compute);
-    await this.ownership.setCompute(compute.name);
+    const compute = await this.selectCompute();
     this.options.log.info({ jobId: job.id, compute: compute.name }, 'training on compute backend');
     this.provider = await this.options.providers.connect(job.providerId);
     this.images = await this.openImages();
@@ -115,6 +125,7 @@ class Run {
       if (signal.aborted) throw new HandedBackError('The worker is shutting down.');
       let report: GenerationReport;
       try {
+        await this.requireBudget(this.trainer.generation + 1, answers);
         report = await this.trainer.runGeneration(scorer.forGeneration(this.trainer.generation + 1));
       } catch (error) {
         if (!(error instanceof BudgetExceededError) || weights === null) throw error;
@@ -127,6 +138,26 @@ class Run {
     if (weights === null) throw new Error('A trainer without a generation to run has no adapter.');
     await this.finish(weights, stopReason);
     this.trainer.dispose();
+  }
+
+  /** A resumed job goes on with the backend it began with, where it can be had: only there are its numbers the same. */
+  private async selectCompute(): Promise<Compute> {
+    const { compute: before } = this.ownership.job;
+    const { compute: choice } = this.options;
+    const same =
+      before !== null && choice === 'auto' ? await selectCompute(before as ComputeName).catch(() => null) : null;
+    const compute = same ?? (await selectCompute(choice));
+    await this.ownership.setCompute(compute.name, before);
+    return compute;
+  }
+
+  /** Nothing is spent on a generation that the budget cannot complete; one that is partly paid for is tried. */
+  private async requireBudget(generation: number, answers: StoredAnswers): Promise<void> {
+    if (answers.hasOf(generation)) return;
+    const { job } = this.ownership;
+    const { perGeneration } = job.plan as unknown as TrainingPlan;
+    const missing = shortfall(perGeneration, await this.options.ledger.balance(job.id));
+    if (missing) throw missing;
   }
 
   private async openImages(): Promise<LabelledImages> {
@@ -200,7 +231,7 @@ class Run {
     const { job } = this.ownership;
     const { database, ledger } = this.options;
     let weights = lastWeights;
-    let metrics = this.current ?? (job.currentMetrics as JobMetrics);
+    let metrics = this.current ?? (await this.ownership.metricsOf(this.trainer.generation));
     if (
       this.method.craft.checkpoint_selection === 'best_validation' &&
       this.best &&

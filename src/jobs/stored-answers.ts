@@ -3,8 +3,12 @@ import type { Database } from '../db/client.js';
 import type { PaidAnswer } from '../ledger/ledger.js';
 import type { ProviderImage } from '../providers/provider.js';
 
+const LARGEST_KEPT_ANSWER = 256 * 1024 * 1024;
+
 /** One call of a generation: where it stands in the plan, and everything that is asked. */
 export interface AnsweredCall {
+  /** Protocol and name of the model; not its address, which changes with a restart. */
+  model: string;
   generation: number;
   chunk: number;
   /** [P, m, d] */
@@ -30,6 +34,11 @@ export class StoredAnswers {
     return new StoredAnswers(database, jobId, new Set(rows.map(({ generation, chunk }) => `${generation}/${chunk}`)));
   }
 
+  /** Whether anything of a generation is answered. */
+  hasOf(generation: number): boolean {
+    return [...this.known].some((key) => key.startsWith(`${generation}/`));
+  }
+
   /** @returns the logits, or null where this very question has no stored answer */
   async find(call: AnsweredCall): Promise<Float32Array | null> {
     const { generation, chunk } = call;
@@ -43,17 +52,18 @@ export class StoredAnswers {
   }
 }
 
-/** The form in which the ledger keeps an answer. */
-export function toPaidAnswer(call: AnsweredCall, logits: Float32Array): PaidAnswer {
+/** The form in which the ledger keeps an answer; an answer too large to be worth keeping is not. */
+export function toPaidAnswer(call: AnsweredCall, logits: Float32Array): PaidAnswer | undefined {
+  if (logits.byteLength > LARGEST_KEPT_ANSWER) return undefined;
   return {
     callHash: hashCall(call),
     logits: new Uint8Array(logits.buffer as ArrayBuffer, logits.byteOffset, logits.byteLength),
   };
 }
 
-function hashCall({ prompts, images, classNames }: AnsweredCall): Uint8Array<ArrayBuffer> {
+function hashCall({ model, prompts, images, classNames }: AnsweredCall): Uint8Array<ArrayBuffer> {
   const hash = createHash('sha256');
   hash.update(new Uint8Array(prompts.buffer, prompts.byteOffset, prompts.byteLength));
-  hash.update(JSON.stringify([images.map(({ sha256 }) => sha256), classNames]));
+  hash.update(JSON.stringify([model, images.map(({ sha256 }) => sha256), classNames]));
   return new Uint8Array(hash.digest());
 }

@@ -9,11 +9,10 @@ export const HANDED_BACK_STATUS = 75;
 
 /** The program that runs one job: `craft-server train-job <id>`. Tests run it from the build, too. */
 const PROGRAM = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
-const STOP_GRACE_MS = 20_000;
 
 /**
- * Runs a job in a child process. When `signal` fires the child is asked to stop between two provider calls; it dies with
- * this process, too.
+ * Runs a job in a child process. When `signal` fires the child is asked to stop: it awaits the provider calls that it has
+ * in flight, because they are paid for, and sends no more. It does the same when this process dies.
  * @throws Error when the child broke down; the job can be tried again
  */
 export async function runInChildProcess(
@@ -24,10 +23,8 @@ export async function runInChildProcess(
     env: childEnvironment(options.environment),
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
-  let killTimer: NodeJS.Timeout | undefined;
   const stop = () => {
     if (child.connected) child.send('stop');
-    killTimer = setTimeout(() => child.kill('SIGKILL'), STOP_GRACE_MS);
   };
   options.signal.addEventListener('abort', stop, { once: true });
   if (options.signal.aborted) stop();
@@ -40,7 +37,6 @@ export async function runInChildProcess(
     if (code === HANDED_BACK_STATUS || options.signal.aborted) return 'handed_back';
     throw new Error(`The training process of job ${jobId} ended with ${signal ?? `status ${code}`}.`);
   } finally {
-    clearTimeout(killTimer);
     options.signal.removeEventListener('abort', stop);
   }
 }

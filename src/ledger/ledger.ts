@@ -54,6 +54,9 @@ export class ReservationRefusedError extends Error {
   override readonly name = 'ReservationRefusedError';
 }
 
+/** How often a draw is tried that nothing forbids but that met other calls on their way. */
+const LOOKS = 20;
+
 type Tx = Prisma.TransactionClient;
 
 interface AccountRow {
@@ -104,6 +107,17 @@ export class Ledger {
    * @throws ReservationRefusedError when the guard does not hold; nothing is drawn
    */
   async reserve(request: ReservationRequest): Promise<bigint> {
+    for (let look = 0; look < LOOKS; look++) {
+      const id = await this.tryReserve(request);
+      if (id !== null) return id;
+      const refusal = await this.refusal(request);
+      if (refusal) throw refusal;
+      // Another call gave its amounts back between the two statements.
+    }
+    throw new Error(`No reservation on ${request.accountId} in ${LOOKS} attempts, though nothing forbids it.`);
+  }
+
+  private async tryReserve(request: ReservationRequest): Promise<bigint | null> {
     const { promptEvaluations, imageQueries, requests, costMicroUsd } = request.amounts;
     const epoch = request.guard.kind === 'running_job' ? request.guard.epoch : null;
     const rows = await this.database.$queryRaw<{ id: bigint }[]>`
@@ -129,8 +143,7 @@ export class Ledger {
         ${promptEvaluations}::bigint, ${imageQueries}::bigint, ${requests}::bigint, ${costMicroUsd}::bigint
       FROM drawn
       RETURNING id`;
-    if (rows.length === 1) return rows[0].id;
-    throw await this.refusal(request);
+    return rows[0]?.id ?? null;
   }
 
   /**
@@ -153,10 +166,24 @@ export class Ledger {
 
   /** Reservations that an earlier owner of a job left open: nobody can know whether they were billed. */
   async leaveUnknownBefore(jobId: string, epoch: number): Promise<number> {
+    return this.closeLost(Prisma.sql`account_id = ${jobId} AND epoch < ${epoch}::int`);
+  }
+
+  /** All that is open of a job that has ended, whoever left it. */
+  async leaveUnknownOf(jobId: string): Promise<number> {
+    return this.closeLost(Prisma.sql`account_id = ${jobId}`);
+  }
+
+  /** Reservations of processes that died without anyone to follow them: older than any call can take. */
+  async leaveUnknownOlderThan(minutes: number): Promise<number> {
+    return this.closeLost(Prisma.sql`created_at < now() - make_interval(mins => ${minutes}::int)`);
+  }
+
+  private async closeLost(which: Prisma.Sql): Promise<number> {
     const rows = await this.database.$queryRaw<{ closed: bigint }[]>`
       WITH closed AS (
-        UPDATE ledger_reservations SET state = 'unknown', closed_at = now(), reason = 'worker_lost'
-        WHERE account_id = ${jobId} AND state = 'reserved' AND epoch < ${epoch}::int
+        UPDATE ledger_reservations SET state = 'unknown', closed_at = now(), reason = 'process_lost'
+        WHERE state = 'reserved' AND ${which}
         RETURNING account_id, prompt_evaluations, image_queries, requests, cost_micro_usd
       ), sums AS (
         SELECT account_id, count(*) AS calls, sum(prompt_evaluations)::bigint AS p, sum(image_queries)::bigint AS i,
@@ -174,7 +201,7 @@ export class Ledger {
         cost_micro_usd_used = cost_micro_usd_used + s.c
       FROM sums s WHERE a.id = s.account_id
       RETURNING s.calls AS closed`;
-    return Number(rows[0]?.closed ?? 0n);
+    return rows.reduce((sum, { closed }) => sum + Number(closed), 0);
   }
 
   async balance(accountId: string): Promise<Balance> {
@@ -214,7 +241,8 @@ export class Ledger {
     const kept = answer
       ? Prisma.sql`, kept AS (
         INSERT INTO stored_answers (job_id, generation, chunk, call_hash, logits)
-        SELECT account_id, generation, chunk, ${answer.callHash}, ${answer.logits} FROM closed
+        SELECT account_id, closed.generation, chunk, ${answer.callHash}, ${answer.logits}
+        FROM closed JOIN jobs ON jobs.id = account_id AND jobs.status = 'running'
         ON CONFLICT (job_id, generation, chunk) DO UPDATE SET call_hash = excluded.call_hash, logits = excluded.logits
       )`
       : Prisma.empty;
@@ -237,22 +265,29 @@ export class Ledger {
       FROM closed s WHERE a.id = s.account_id`;
   }
 
-  private async refusal(request: ReservationRequest): Promise<Error> {
-    const balance = await this.balance(request.accountId);
-    for (const unit of Object.keys(request.amounts) as (keyof QueryAmounts)[]) {
-      const { limit, remaining } = balance[unit];
-      if (remaining !== null && request.amounts[unit] > remaining) {
-        return new BudgetExceededError({
-          code: 'budget_exhausted',
-          param: BUDGET_PARAMETERS[unit],
-          message: `The next call needs ${request.amounts[unit]} ${UNIT_NAMES[unit]}, but only ${remaining} of ${limit} remain. Nothing was sent. Raise ${BUDGET_PARAMETERS[unit]}.`,
-        });
-      }
+  /** Why nothing could be drawn; null when by now it could. */
+  private async refusal(request: ReservationRequest): Promise<Error | null> {
+    const [{ holds }] = await this.database.$queryRaw<{ holds: boolean }[]>`
+      SELECT ${guardCondition(request.guard, request.providerId)} AS holds`;
+    if (!holds) {
+      return new ReservationRefusedError(`${request.accountId} may not draw on its budget (${request.guard.kind})`);
     }
-    return new ReservationRefusedError(
-      `${request.accountId} may not draw on its budget any more (${request.guard.kind})`,
-    );
+    return shortfall(request.amounts, await this.balance(request.accountId));
   }
+}
+
+/** The error that says which limit does not cover the amounts; null when all do. */
+export function shortfall(amounts: QueryAmounts, balance: Balance): BudgetExceededError | null {
+  for (const unit of Object.keys(amounts) as (keyof QueryAmounts)[]) {
+    const { limit, remaining } = balance[unit];
+    if (remaining === null || amounts[unit] <= remaining) continue;
+    return new BudgetExceededError({
+      code: 'budget_exhausted',
+      param: BUDGET_PARAMETERS[unit],
+      message: `The next step needs ${amounts[unit]} ${UNIT_NAMES[unit]}, but only ${remaining} of ${limit} remain. Nothing was sent. Raise ${BUDGET_PARAMETERS[unit]}.`,
+    });
+  }
+  return null;
 }
 
 const UNIT_NAMES: Record<keyof QueryAmounts, string> = {

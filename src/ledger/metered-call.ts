@@ -12,10 +12,10 @@ export interface RetryPolicy {
 }
 
 export const TRAINING_RETRIES: RetryPolicy = {
-  maxAttempts: 8,
+  maxAttempts: 12,
   baseDelayMs: 250,
-  maxDelayMs: 20_000,
-  maxRetryAfterMs: 120_000,
+  maxDelayMs: 30_000,
+  maxRetryAfterMs: 600_000,
 };
 
 /** A caller of the predict endpoint waits on the line, so patience is short. */
@@ -38,7 +38,7 @@ export async function meteredCall<Answer>(
   policy: RetryPolicy,
   signal: AbortSignal | undefined,
   send: () => Promise<Answer>,
-  keep?: (answer: Answer) => PaidAnswer,
+  keep?: (answer: Answer) => PaidAnswer | undefined,
 ): Promise<Answer> {
   for (let attempt = 1; ; attempt++) {
     const id = await ledger.reserve({ ...reservation, attempt });

@@ -156,22 +156,29 @@ export class OpenInferenceProvider implements Provider {
 
   async score(request: ScoreRequest): Promise<Float32Array> {
     const byReference = this.capabilities.imageReferences;
-    let answer: TransportResponse;
-    try {
-      answer = await this.send(request, (image) => byReference && this.sent.has(image.sha256));
-    } catch (error) {
-      // It forgot images it had seen (a restart, a full cache). It refused before it computed, so nothing was billed.
-      const forgot = error instanceof ProviderCallError && error.providerCode === 'unknown_images';
-      if (!byReference || !forgot) throw error;
-      answer = await this.send(request, () => false);
-    }
+    const answer = await this.send(request, (image) => byReference && this.sent.has(image.sha256)).catch((error) => {
+      throw this.withoutForgotten(error, request);
+    });
     const logits = this.readLogits(answer, request);
     if (byReference) this.remember(request.images);
     return logits;
   }
 
-  async close(): Promise<void> {
-    await this.transport.close();
+  async close(patienceMs?: number): Promise<void> {
+    await this.transport.close(patienceMs);
+  }
+
+  /** A provider that forgot images (a restart, a full cache) is sent them again by the next attempt. */
+  private withoutForgotten(error: unknown, request: ScoreRequest): unknown {
+    if (!(error instanceof ProviderCallError) || error.providerCode !== 'unknown_images') return error;
+    for (const image of request.images) this.sent.delete(image.sha256);
+    return new ProviderCallError({
+      code: 'provider_forgot_images',
+      message: `Provider "${this.name}" does not know images that were sent to it before.`,
+      billing: error.billing,
+      retryable: true,
+      cause: error,
+    });
   }
 
   private remember(images: ProviderImage[]): void {

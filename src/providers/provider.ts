@@ -45,6 +45,7 @@ export interface ScoreRequest {
   prompts: Prompts;
   images: ProviderImage[];
   classNames: string[];
+  /** Gives up before the request is sent; one that was sent is awaited. */
   signal?: AbortSignal;
 }
 
@@ -63,7 +64,8 @@ export interface Provider {
    * @throws ProviderCallError
    */
   score(request: ScoreRequest): Promise<Float32Array>;
-  close(): Promise<void>;
+  /** Refuses new calls and waits for those in flight; after `patienceMs`, where it is given, breaks them off. */
+  close(patienceMs?: number): Promise<void>;
 }
 
 /** Prices in nano-dollars: integers, also below a micro-dollar. */

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Agent, request, errors as undiciErrors } from 'undici';
+import { Agent, buildConnector, request, errors as undiciErrors } from 'undici';
 import { ProviderCallError } from './provider-call-error.js';
 
 /**
@@ -24,6 +24,7 @@ export interface TransportRequest {
   path: string;
   headers?: Record<string, string>;
   body?: Buffer;
+  /** Gives up while the request waits for its turn; one that was sent is awaited, because it may be billed. */
   signal?: AbortSignal;
 }
 
@@ -33,23 +34,23 @@ export interface TransportResponse {
   body: Buffer;
 }
 
-const NOT_SENT = new Set([
-  'ECONNREFUSED',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'UND_ERR_CONNECT_TIMEOUT',
-  'CERT_HAS_EXPIRED',
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-]);
+/** Refused by undici before anything was sent; repeating the same request cannot help. */
+const REFUSED_BY_CLIENT = new Set(['UND_ERR_INVALID_ARG', 'UND_ERR_CLOSED']);
+
+/** A handshake that fails for one of these reasons fails again until a person mends the certificate or the address. */
+const TLS_FAILURE =
+  /^(ERR_TLS_|ERR_SSL_|CERT_|EPROTO$|(DEPTH_ZERO_)?SELF_SIGNED_CERT|UNABLE_TO_(VERIFY|GET)_|HOSTNAME_MISMATCH$|INVALID_CA$|INVALID_PURPOSE$|PATH_LENGTH_EXCEEDED$)/;
 
 export class Transport {
   private readonly agent: Agent;
   private readonly basePath: string;
   private readonly origin: string;
   private readonly waiting: (() => void)[] = [];
+  /** Errors with which no connection came about, so that nothing can have been sent. */
+  private readonly connectErrors = new WeakSet<Error>();
+  /** Called once no request is in flight. */
+  private readonly whenIdle: (() => void)[] = [];
+  private closed = false;
   private inFlight = 0;
   private nextSendAt = 0;
 
@@ -62,7 +63,7 @@ export class Transport {
       keepAliveTimeout: 30_000,
       headersTimeout: options.timeoutMs,
       bodyTimeout: options.timeoutMs,
-      connect: { timeout: Math.min(10_000, options.timeoutMs) },
+      connect: this.connector(),
     });
   }
 
@@ -74,6 +75,7 @@ export class Transport {
     if (!(await this.acquire(input.signal))) throw this.notSent();
     try {
       if (!(await this.pace(input.signal))) throw this.notSent();
+      if (this.closed) throw this.closedBefore();
       const response = await this.exchange(input);
       if (response.status >= 200 && response.status < 300) return response;
       throw this.statusError(response);
@@ -82,13 +84,36 @@ export class Transport {
     }
   }
 
-  async close(): Promise<void> {
+  /**
+   * Refuses new requests, waits for those in flight and closes the connections. After `patienceMs`, where it is given,
+   * what is still in flight is broken off.
+   */
+  async close(patienceMs?: number): Promise<void> {
+    this.closed = true;
+    if (this.inFlight > 0) {
+      const idle = new Promise<void>((resolve) => this.whenIdle.push(resolve));
+      const patience = new AbortController();
+      await (patienceMs === undefined
+        ? idle
+        : Promise.race([idle, sleep(patienceMs, undefined, { signal: patience.signal }).catch(() => undefined)]));
+      patience.abort();
+    }
     await this.agent.destroy();
   }
 
+  private connector(): buildConnector.connector {
+    const connect = buildConnector({ timeout: Math.min(10_000, this.options.timeoutMs) });
+    return (options, callback) =>
+      connect(options, (...[error, socket]) => {
+        if (error) {
+          this.connectErrors.add(error);
+          callback(error, null);
+        } else callback(null, socket);
+      });
+  }
+
   private async exchange(input: TransportRequest): Promise<TransportResponse> {
-    const deadline = AbortSignal.timeout(this.options.timeoutMs);
-    const signal = input.signal ? AbortSignal.any([input.signal, deadline]) : deadline;
+    const signal = AbortSignal.timeout(this.options.timeoutMs);
     try {
       const answer = await request(this.origin + this.basePath + input.path, {
         method: input.method,
@@ -103,7 +128,7 @@ export class Transport {
         body: await this.readBody(answer.body, Number(answer.headers['content-length'] ?? 0)),
       };
     } catch (error) {
-      throw this.connectionError(error, input.signal);
+      throw this.connectionError(error);
     }
   }
 
@@ -127,25 +152,35 @@ export class Transport {
     return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, size);
   }
 
-  private connectionError(error: unknown, callerSignal: AbortSignal | undefined): Error {
+  private connectionError(error: unknown): Error {
     if (error instanceof ProviderCallError) return error;
     const { providerName: name, timeoutMs } = this.options;
     const code = errorCode(error);
-    if (callerSignal?.aborted) {
+    const notConnected = error instanceof Error && this.connectErrors.has(error);
+    if (notConnected && code !== undefined && TLS_FAILURE.test(code)) {
       return new ProviderCallError({
-        code: 'provider_call_aborted',
-        message: `The call to provider "${name}" was given up because its caller stopped.`,
-        billing: 'unknown',
+        code: 'provider_tls_failed',
+        message: `No secure connection to provider "${name}" could be made (${code}). Check that base_url has the host that its certificate is for, and that this service trusts the certificate's issuer (NODE_EXTRA_CA_CERTS).`,
+        billing: 'unbilled',
         retryable: false,
         cause: error,
       });
     }
-    if (code !== undefined && NOT_SENT.has(code)) {
+    if (notConnected) {
       return new ProviderCallError({
         code: 'provider_unreachable',
-        message: `Provider "${name}" cannot be reached (${code}). Check its base_url and that it is running.`,
+        message: `Provider "${name}" cannot be reached (${code ?? 'unknown reason'}). Check its base_url and that it is running.`,
         billing: 'unbilled',
         retryable: true,
+        cause: error,
+      });
+    }
+    if (code !== undefined && REFUSED_BY_CLIENT.has(code)) {
+      return new ProviderCallError({
+        code: 'provider_request_invalid',
+        message: `The request to provider "${name}" could not be sent (${code}). Check its base_url and credentials.`,
+        billing: 'unbilled',
+        retryable: false,
         cause: error,
       });
     }
@@ -216,6 +251,15 @@ export class Transport {
     });
   }
 
+  private closedBefore(): ProviderCallError {
+    return new ProviderCallError({
+      code: 'provider_closed',
+      message: `The call to provider "${this.options.providerName}" was not sent: the provider's record was changed or deleted, or the service is stopping. Try again.`,
+      billing: 'unbilled',
+      retryable: false,
+    });
+  }
+
   /** Waits for a place among the requests in flight. @returns false when the caller gave up first */
   private async acquire(signal: AbortSignal | undefined): Promise<boolean> {
     if (signal?.aborted) return false;
@@ -232,8 +276,12 @@ export class Transport {
   /** Hands the place to the next in line, or frees it. */
   private release(): void {
     const next = this.waiting.shift();
-    if (next) next();
-    else this.inFlight--;
+    if (next) {
+      next();
+      return;
+    }
+    this.inFlight--;
+    if (this.inFlight === 0) for (const resolve of this.whenIdle.splice(0)) resolve();
   }
 
   /** Spaces sends evenly, so that no window of a second ever holds more than the provider allows. */

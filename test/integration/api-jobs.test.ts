@@ -502,6 +502,19 @@ describe('Adapters', () => {
   const predict = (adapter: string | null, body: Record<string, unknown>) =>
     ok<Prediction>(service.request('POST', `/v1/adapters/${adapter}/predict`, body));
 
+  it('checkpoints predict by the names that their list gives them', async () => {
+    const { data } = await ok<Page<{ id: string; fine_tuned_model_checkpoint: string }>>(
+      service.request('GET', `${JOBS}/${job.id}/checkpoints`),
+    );
+    const [last, earlier] = data.map((checkpoint) => checkpoint.fine_tuned_model_checkpoint);
+    const body = { images, top_k: 100 };
+    const final = await predict(job.fine_tuned_model, body);
+    expect((await predict(last, body)).data).toEqual(final.data);
+    expect((await predict(earlier, body)).data).not.toEqual(final.data);
+    const unknown = `${job.fine_tuned_model}:ckpt-step-9999`;
+    expect((await service.request('POST', `/v1/adapters/${unknown}/predict`, body)).status).toBe(404);
+  });
+
   it('an export can be imported and predicts the same', async () => {
     const bytes = await exportAdapter(service, job.fine_tuned_model);
     const form = [

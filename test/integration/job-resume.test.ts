@@ -21,7 +21,10 @@ beforeAll(async () => {
   });
 });
 
-async function create(): Promise<string> {
+/** 6 generations of 8 candidates and the centre, with room for calls whose outcome a kill leaves unknown. */
+const BUDGET = 9 * 6 + 8;
+
+async function create(maxPromptEvaluations = BUDGET): Promise<string> {
   const created = await service.request('POST', '/v1/fine_tuning/jobs', {
     model: 'emoji-clip',
     training_file: file,
@@ -30,8 +33,7 @@ async function create(): Promise<string> {
       type: 'craft',
       craft: {
         hyperparameters: { population_size: 8, intrinsic_dimension: 16 },
-        // Room for calls whose outcome a kill leaves unknown.
-        budget: { max_prompt_evaluations: 9 * 6 + 8 },
+        budget: { max_prompt_evaluations: maxPromptEvaluations },
       },
     },
   });
@@ -89,5 +91,70 @@ describe('a job whose training process is killed', () => {
     expect(rows).toHaveLength(paid.length + unknown.length);
     expect(await tensorsOf(disturbed)).toEqual(await tensorsOf(undisturbed));
     expect(await service.core.database.storedAnswer.count()).toBe(0);
+  });
+});
+
+describe('what is left open', () => {
+  it('by a killed process counts as used once its job was cancelled', async () => {
+    service.provider.misbehaviour.configure({ latency_ms: 300 });
+    const jobId = await create();
+    await settledCalls(jobId, 2);
+    for (const pid of trainingProcesses(jobId)) process.kill(pid, 'SIGKILL');
+    await service.request('POST', `/v1/fine_tuning/jobs/${jobId}/cancel`);
+    service.provider.misbehaviour.configure({});
+    let { reserved } = (await service.core.ledger.balance(jobId)).requests;
+    while (reserved > 0) {
+      await sleep(50);
+      ({ reserved } = (await service.core.ledger.balance(jobId)).requests);
+    }
+    const states = await service.core.database.reservation.groupBy({
+      by: ['state'],
+      where: { accountId: jobId },
+      _count: true,
+    });
+    expect(states.map(({ state }) => state).sort()).toEqual(['settled', 'unknown']);
+    expect(await service.core.database.storedAnswer.count({ where: { jobId } })).toBe(0);
+  });
+
+  it('by a process that nobody follows counts as used after a while', async () => {
+    const { ledger, database } = service.core;
+    const { accountId, providerId } = await database.reservation.findFirstOrThrow();
+    const before = (await ledger.balance(accountId)).requests;
+    await database.ledgerAccount.update({ where: { id: accountId }, data: { requestsReserved: 1 } });
+    const lost = await database.reservation.create({
+      data: {
+        ...{ accountId, providerId, purpose: 'predict', state: 'reserved', attempt: 1, worker: 'gone' },
+        ...{ promptEvaluations: 0, imageQueries: 0, requests: 1, costMicroUsd: 0 },
+        createdAt: new Date(Date.now() - 3_700_000),
+      },
+    });
+    expect(await ledger.leaveUnknownOlderThan(120)).toBe(0);
+    expect(await ledger.leaveUnknownOlderThan(60)).toBe(1);
+    expect((await ledger.balance(accountId)).requests).toMatchObject({ used: before.used + 1, reserved: 0 });
+    expect(await database.reservation.findUniqueOrThrow({ where: { id: lost.id } })).toMatchObject({
+      state: 'unknown',
+    });
+  });
+});
+
+describe('a job at the end of its budget', () => {
+  it('spends nothing on a generation that it cannot complete', async () => {
+    service.provider.misbehaviour.configure({ fail_next: [{ kind: 'drop_after', count: 1 }] });
+    const job = await service.finished(await create(9 * 3));
+    expect(job).toMatchObject({ status: 'succeeded', stop_reason: 'budget_exhausted', progress: { generation: 2 } });
+    // Two generations, and the two candidates whose answer was lost.
+    expect(job.budget.prompt_evaluations).toMatchObject({ used: 9 * 2 + 2, reserved: 0 });
+  });
+});
+
+describe('a worker that stops', () => {
+  it('hands back a job whose provider it is waiting for', async () => {
+    service.provider.misbehaviour.configure({ fail_next: [{ kind: '429', retry_after_s: 60, count: 1 }] });
+    const jobId = await create();
+    const where = { accountId: jobId, state: 'released' };
+    while ((await service.core.database.reservation.count({ where })) === 0) await sleep(20);
+    for (const pid of trainingProcesses(jobId)) process.kill(pid, 'SIGTERM');
+    const job = await service.finished(jobId);
+    expect(job).toMatchObject({ status: 'succeeded', progress: { generation: 6 } });
   });
 });

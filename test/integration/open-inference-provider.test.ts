@@ -123,6 +123,8 @@ describe('OpenInferenceProvider', () => {
       headers: { 'content-type': 'application/json' },
       body: '{"caches":true}',
     });
+    const refused = await provider.score(request(provider.capabilities)).catch((error: unknown) => error);
+    expect(refused).toMatchObject({ code: 'provider_forgot_images', retryable: true });
     expect(await provider.score(request(provider.capabilities))).toEqual(first);
     expect(bytesSent).toBe(16);
     expect(server.usage.report().totals).toMatchObject({ requests: 1, image_queries: 8 });

@@ -14,6 +14,11 @@ const LOOK_AGAIN_MS = 15_000;
 
 export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
   const { jobs, events } = services;
+  /** Streams last as long as jobs do; a shutdown ends them, and their clients resume elsewhere. */
+  const open = new Set<AbortController>();
+  app.addHook('preClose', async () => {
+    for (const stream of open) stream.abort();
+  });
 
   app.get(
     '/fine_tuning/jobs/:fine_tuning_job_id/events',
@@ -42,7 +47,8 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
       reply.hijack();
       const subscription = events.subscribe(jobId);
       const gone = new AbortController();
-      request.raw.once('close', () => gone.abort());
+      open.add(gone);
+      reply.raw.once('close', () => gone.abort());
       try {
         reply.raw.writeHead(200, {
           'content-type': 'text/event-stream; charset=utf-8',
@@ -54,6 +60,7 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
       } catch (error) {
         request.log.warn({ err: error }, 'event stream broke off');
       } finally {
+        open.delete(gone);
         subscription.close();
         reply.raw.end();
       }
