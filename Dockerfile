@@ -30,7 +30,8 @@ EXPOSE 8080
 ENTRYPOINT ["node", "dist/main.js"]
 CMD ["api"]
 
-# TensorFlow 2.9's GPU build wants CUDA 11.2 and cuDNN 8; NVIDIA's image brings both.
+# tfjs-node-gpu 4.22 loads libtensorflow 2.9, which was built with CUDA 11.2 and cuDNN 8. This image has CUDA 11.8, whose
+# libraries are binary compatible with all of 11.x from 11.1 on, and cuDNN 8.
 FROM nvidia/cuda:11.8.0-cudnn8-runtime-ubuntu22.04 AS gpu
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080 CRAFT_DATA_DIR=/data CRAFT_COMPUTE=tfjs-node-gpu
 WORKDIR /app
@@ -43,10 +44,15 @@ RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm \
     && install -d -o craft -g craft -m 0750 /data
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
-COPY package.json package-lock.json LICENSE ./
+COPY package.json LICENSE ./
 COPY prisma prisma
 COPY models models
-RUN ONNXRUNTIME_NODE_INSTALL=skip npm install --no-save --omit=dev --ignore-scripts=false @tensorflow/tfjs-node-gpu@4.22.0
+# In a folder of its own, which Node looks into after /app/node_modules: an install there would bring back what was pruned.
+# Both must use one copy of TensorFlow.js's core.
+RUN npm install --prefix /opt/tfjs --no-audit --no-fund --ignore-scripts=false @tensorflow/tfjs-node-gpu@4.22.0 \
+    && ln -s /opt/tfjs/node_modules /node_modules \
+    && rm -rf /opt/tfjs/node_modules/@tensorflow/tfjs-core /root/.npm \
+    && ln -s /app/node_modules/@tensorflow/tfjs-core /opt/tfjs/node_modules/@tensorflow/tfjs-core
 USER craft
 VOLUME /data
 ENTRYPOINT ["node", "dist/main.js"]

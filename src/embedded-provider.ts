@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import { keptSecret } from './access/kept-secret.js';
 import { type Config, childEnvironment } from './config.js';
 import type { Core } from './core.js';
+import { ConflictError } from './errors.js';
 import { providerInputSchema } from './providers/provider-record.js';
 
 export const EMBEDDED_PROVIDER_NAME = 'emoji-clip';
@@ -29,7 +30,11 @@ export async function startEmbeddedProvider(config: Config, log: Logger): Promis
   let port = config.providerPort;
   let closing = false;
   let child = launch();
-  const url = await ready(child);
+  const url = await ready(child).catch((error: unknown) => {
+    closing = true;
+    child.kill();
+    throw error;
+  });
   port = Number(new URL(url).port);
 
   function launch() {
@@ -38,13 +43,21 @@ export async function startEmbeddedProvider(config: Config, log: Logger): Promis
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     launched.once('exit', (code, signal) => {
-      if (closing) return;
-      log.error({ code, signal }, 'the embedded provider stopped; starting it again');
-      setTimeout(() => {
-        if (!closing) child = launch();
-      }, RESTART_MS);
+      if (!closing) log.error({ code, signal }, 'the embedded provider stopped; starting it again');
+      relaunchSoon();
+    });
+    launched.on('error', (error) => {
+      log.error({ err: error }, 'the process of the embedded provider has a problem');
+      // A process that never began does not exit either.
+      if (launched.pid === undefined) relaunchSoon();
     });
     return launched;
+  }
+
+  function relaunchSoon() {
+    setTimeout(() => {
+      if (!closing) child = launch();
+    }, RESTART_MS).unref();
   }
 
   return {
@@ -52,9 +65,9 @@ export async function startEmbeddedProvider(config: Config, log: Logger): Promis
     key,
     async close() {
       closing = true;
-      if (child.exitCode !== null || child.signalCode !== null) return;
+      if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
       const exited = new Promise((resolve) => child.once('exit', resolve));
-      child.disconnect();
+      if (child.connected) child.disconnect();
       await exited;
     },
   };
@@ -70,8 +83,18 @@ function ready(child: ReturnType<typeof fork>): Promise<string> {
 
 /** Registers the embedded black box at first start, and its new address at later ones. */
 export async function registerEmbeddedProvider(core: Core, url: string, key: string | undefined): Promise<void> {
+  try {
+    await register(core, url, key);
+  } catch (error) {
+    // Another process that starts at the same moment may have done it.
+    if (!(error instanceof ConflictError)) throw error;
+    if ((await core.providers.findByName(EMBEDDED_PROVIDER_NAME))?.baseUrl !== url) throw error;
+  }
+}
+
+async function register(core: Core, url: string, key: string | undefined): Promise<void> {
   const known = await core.providers.findByName(EMBEDDED_PROVIDER_NAME);
-  const credentials = key === undefined ? undefined : { type: 'bearer' as const, token: key };
+  const credentials = key === undefined ? null : { type: 'bearer' as const, token: key };
   if (known) {
     if (known.baseUrl !== url) await core.providers.update(known.id, { base_url: url, credentials });
     return;
@@ -81,7 +104,7 @@ export async function registerEmbeddedProvider(core: Core, url: string, key: str
     protocol: 'open_inference',
     base_url: url,
     remote_model: EMBEDDED_PROVIDER_NAME,
-    credentials,
+    credentials: credentials ?? undefined,
     limits: { concurrency: 4, images_per_request: 1024, prompts_per_request: 40 },
     settings: { unbilled_statuses: UNBILLED_STATUSES },
   });

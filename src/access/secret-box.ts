@@ -1,4 +1,5 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { CraftError } from '../errors.js';
 
 const VERSION = 1;
 const NONCE_BYTES = 12;
@@ -21,19 +22,24 @@ export class SecretBox {
     return new Uint8Array(Buffer.concat([Buffer.of(VERSION), nonce, cipher.getAuthTag(), ciphertext]));
   }
 
-  /** @throws Error when the secret was sealed with another key or for another owner */
+  /** @throws CraftError when the secret was sealed with another key or for another owner */
   open(sealed: Uint8Array, boundTo: string): string {
     const bytes = Buffer.from(sealed.buffer, sealed.byteOffset, sealed.byteLength);
-    if (bytes[0] !== VERSION) throw new Error('Unknown version of an encrypted secret.');
-    const nonce = bytes.subarray(1, 1 + NONCE_BYTES);
-    const tag = bytes.subarray(1 + NONCE_BYTES, 1 + NONCE_BYTES + TAG_BYTES);
-    const decipher = createDecipheriv('aes-256-gcm', this.key, nonce).setAAD(Buffer.from(boundTo)).setAuthTag(tag);
     try {
+      if (bytes[0] !== VERSION) throw new Error('Unknown version of an encrypted secret.');
+      const nonce = bytes.subarray(1, 1 + NONCE_BYTES);
+      const tag = bytes.subarray(1 + NONCE_BYTES, 1 + NONCE_BYTES + TAG_BYTES);
+      const decipher = createDecipheriv('aes-256-gcm', this.key, nonce, { authTagLength: TAG_BYTES })
+        .setAAD(Buffer.from(boundTo))
+        .setAuthTag(tag);
       return decipher.update(bytes.subarray(1 + NONCE_BYTES + TAG_BYTES), undefined, 'utf8') + decipher.final('utf8');
-    } catch {
-      throw new Error(
-        'A stored credential cannot be decrypted: CRAFT_SECRET_KEY differs from the one it was stored with.',
-      );
+    } catch (cause) {
+      throw new CraftError(500, 'server_error', {
+        code: 'credentials_unreadable',
+        message:
+          'The stored credentials of the provider cannot be decrypted: CRAFT_SECRET_KEY differs from the one they were stored with. Start every API and worker process with that key, or store the credentials again: PATCH /v1/providers/{id}.',
+        cause,
+      });
     }
   }
 }

@@ -1,6 +1,8 @@
+import { PayloadTooLargeError } from '../errors.js';
 import type { Ledger, QueryPurpose, ReservationGuard } from '../ledger/ledger.js';
 import { meteredCall, PREDICTION_RETRIES } from '../ledger/metered-call.js';
-import { cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
+import { callLimits, imageTooLarge } from '../providers/call-limits.js';
+import { cutIntoCalls, largestImageBytes, promptEvaluationsOf } from '../providers/calls.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
 import {
   costMicroUsd,
@@ -15,6 +17,8 @@ export interface ScoringOrder {
   /** Exactly one prompt. */
   prompt: Prompts;
   classNames: string[];
+  /** The request field that the classes come from, for errors; null where they are the adapter's. */
+  classesParam: string | null;
   images: ProviderImage[];
   accountId: string;
   purpose: QueryPurpose;
@@ -24,6 +28,7 @@ export interface ScoringOrder {
 
 /**
  * Scores images under one prompt for a caller who waits: cut into provider calls, each under the ledger.
+ * @throws InvalidRequestError, PayloadTooLargeError when the provider does not take so many classes or so large an image
  * @returns logits [N, C] and what was spent on them
  */
 export async function scoreImages(
@@ -31,7 +36,20 @@ export async function scoreImages(
   order: ScoringOrder,
 ): Promise<{ logits: Float32Array; usage: QueryAmounts }> {
   const { provider, images, classNames } = order;
-  const calls = cutIntoCalls(1, images.length, provider.limits);
+  const { prompt } = order;
+  const template = prompt.kind === 'template' ? prompt.templates[0] : undefined;
+  const limits = callLimits(provider, { classNames, template }, order.classesParam);
+  const largest = largestImageBytes(limits);
+  const tooLarge = images.findIndex(({ size }) => size > largest);
+  if (tooLarge >= 0) {
+    const detail = imageTooLarge(provider.name, 'The image', images[tooLarge].size, largest);
+    throw new PayloadTooLargeError({ ...detail, param: `images.${tooLarge}` });
+  }
+  const calls = cutIntoCalls(
+    1,
+    images.map(({ size }) => size),
+    limits,
+  );
   const logits = new Float32Array(images.length * classNames.length);
   const usage: QueryAmounts = { promptEvaluations: 0, imageQueries: 0, requests: 0, costMicroUsd: 0 };
   await mapConcurrent(calls, provider.limits.concurrency, async (call) => {
@@ -56,7 +74,7 @@ export async function scoreImages(
       undefined,
       () =>
         provider.score({
-          prompts: order.prompt,
+          prompts: prompt,
           images: images.slice(call.firstImage, call.firstImage + call.imageCount),
           classNames,
         }),

@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module';
 import * as tf from '@tensorflow/tfjs-core';
 import { ComputeUnavailableError } from './errors.js';
 
@@ -122,9 +121,4 @@ export async function selectCompute(choice: ComputeName | 'auto' = 'auto'): Prom
   throw new ComputeUnavailableError(`The compute backend "${choice}" is not available (${reason}). ${remedy}`, {
     cause: failure,
   });
-}
-
-/** The version of TensorFlow.js, for health reports. */
-export function tensorflowVersion(): string {
-  return (createRequire(import.meta.url)('@tensorflow/tfjs-core/package.json') as { version: string }).version;
 }

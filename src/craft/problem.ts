@@ -1,5 +1,4 @@
 import { InvalidProblemError } from './errors.js';
-import type { CraftHyperparameters } from './hyperparameters.js';
 
 /** What is trained: the labels of the images and the prompt to start from. The images themselves stay outside. */
 export interface TrainingProblem {
@@ -38,21 +37,4 @@ export function checkProblem(problem: TrainingProblem): void {
     contextTokens *
       contextWidth, `initialContext has ${initialContext.length} numbers, not ${contextTokens} × ${contextWidth}.`);
   require(initialContext.every(Number.isFinite), 'initialContext has an entry that is not finite.');
-}
-
-/** Prompts scored in a generation: λ candidates and the centre on training images, the centre on validation images. */
-export function promptEvaluationsPerGeneration(
-  hyperparameters: Pick<CraftHyperparameters, 'population_size'>,
-  hasValidation: boolean,
-): number {
-  return hyperparameters.population_size + 1 + (hasValidation ? 1 : 0);
-}
-
-/** Images scored in a generation, which is what providers bill: (λ + 1)·N + V. */
-export function imageQueriesPerGeneration(
-  hyperparameters: Pick<CraftHyperparameters, 'population_size'>,
-  trainingImages: number,
-  validationImages: number,
-): number {
-  return (hyperparameters.population_size + 1) * trainingImages + validationImages;
 }

@@ -13,7 +13,7 @@ import { Random } from './random.js';
 import { RefinementHead } from './refinement-head.js';
 import { type Score, type ScoringRequest, scorePrompts } from './scoring.js';
 
-export { imageQueriesPerGeneration, promptEvaluationsPerGeneration, type TrainingProblem } from './problem.js';
+export type { TrainingProblem } from './problem.js';
 export type { ReceiveLogits, Score, ScoringRequest } from './scoring.js';
 
 /** What one generation achieved. Accuracies run from 0 to 1, losses are in nats. */

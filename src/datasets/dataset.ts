@@ -19,10 +19,6 @@ export interface DatasetImage {
   mediaType: string;
 }
 
-/** Images that lie within this distance are read in one go. */
-const READ_GAP = 64 * 1024;
-const READ_SPAN = 8 * 1024 * 1024;
-
 /** A stored data set, open for reading. Images are in a fixed order: by split (train first), class and name. */
 export class Dataset {
   private constructor(
@@ -58,46 +54,17 @@ export class Dataset {
 
   /** The bytes of one image file, as they were uploaded. */
   async read(image: DatasetImage): Promise<Buffer> {
-    return this.readRange(image.offset, image.length);
-  }
-
-  /** The bytes of many image files, in the order asked for. Neighbours on disk are read together. */
-  async readAll(images: readonly DatasetImage[] = this.images): Promise<Buffer[]> {
-    const order = images.map((_, index) => index).sort((a, b) => images[a].offset - images[b].offset);
-    const result = new Array<Buffer>(images.length);
-    for (let from = 0; from < order.length; ) {
-      const start = images[order[from]].offset;
-      let end = start + images[order[from]].length;
-      let to = from + 1;
-      while (to < order.length) {
-        const next = images[order[to]];
-        const nextEnd = Math.max(end, next.offset + next.length);
-        if (next.offset - end > READ_GAP || nextEnd - start > READ_SPAN) break;
-        end = nextEnd;
-        to++;
-      }
-      const span = await this.readRange(start, end - start);
-      for (const index of order.slice(from, to)) {
-        const { offset, length } = images[index];
-        result[index] = span.subarray(offset - start, offset - start + length);
-      }
-      from = to;
-    }
-    return result;
-  }
-
-  async close(): Promise<void> {
-    await this.file.close();
-  }
-
-  private async readRange(offset: number, length: number): Promise<Buffer> {
-    const buffer = Buffer.allocUnsafe(length);
+    const buffer = Buffer.allocUnsafe(image.length);
     let filled = 0;
-    while (filled < length) {
-      const { bytesRead } = await this.file.read(buffer, filled, length - filled, offset + filled);
+    while (filled < image.length) {
+      const { bytesRead } = await this.file.read(buffer, filled, image.length - filled, image.offset + filled);
       if (bytesRead === 0) throw new DatasetCorruptError('its images end too early');
       filled += bytesRead;
     }
     return buffer;
+  }
+
+  async close(): Promise<void> {
+    await this.file.close();
   }
 }

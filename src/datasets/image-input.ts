@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { InvalidRequestError, PayloadTooLargeError } from '../errors.js';
 import { decodeBase64, isRemoteUrl } from './data-uri.js';
 import { ImageRefused, inspectImage } from './image-check.js';
-import type { ImageLimits } from './limits.js';
+import { type ImageLimits, MAX_REQUEST_PIXELS } from './limits.js';
 
 /** An image of a request that decodes. */
 export interface CheckedImage {
@@ -39,6 +39,41 @@ export async function decodeImageInput(text: string, limits: ImageLimits, param:
  */
 export async function checkImageBytes(bytes: Buffer, limits: ImageLimits, param: string): Promise<CheckedImage> {
   return refusing(param, () => describe(bytes, limits));
+}
+
+/** How many images are decoded before their pixels are added up. */
+const DECODED_AT_ONCE = 4;
+
+/**
+ * Reads the images of a request.
+ * @throws InvalidRequestError or PayloadTooLargeError (an image has more bytes, or all have more pixels, than allowed)
+ */
+export async function decodeImageInputs(texts: string[], limits: ImageLimits): Promise<CheckedImage[]> {
+  const images: CheckedImage[] = [];
+  const pixels = new PixelCount();
+  for (let first = 0; first < texts.length; first += DECODED_AT_ONCE) {
+    const next = texts.slice(first, first + DECODED_AT_ONCE);
+    const decoded = await Promise.all(next.map((text, i) => decodeImageInput(text, limits, `images.${first + i}`)));
+    for (const image of decoded) pixels.add(image);
+    images.push(...decoded);
+  }
+  return images;
+}
+
+/** Adds up the pixels of a request's images. */
+export class PixelCount {
+  private total = 0;
+
+  /** @throws PayloadTooLargeError when they become more than a request may have */
+  add({ width, height }: { width: number; height: number }): void {
+    this.total += width * height;
+    if (this.total <= MAX_REQUEST_PIXELS) return;
+    throw new PayloadTooLargeError({
+      code: 'too_many_pixels',
+      param: 'images',
+      message: `The images have more than ${MAX_REQUEST_PIXELS} pixels in all. Scale them down, or send fewer in a request.`,
+    });
+  }
 }
 
 async function describe(bytes: Buffer, limits: ImageLimits): Promise<CheckedImage> {

@@ -21,6 +21,9 @@ export interface DatasetLimits extends ImageLimits {
   maxReportedRejections: number;
 }
 
+/** Pixels of all images in one prediction request: what bounds the time that it can keep the decoder busy. */
+export const MAX_REQUEST_PIXELS = 400_000_000;
+
 const MIB = 1024 * 1024;
 
 export const DEFAULT_DATASET_LIMITS: DatasetLimits = {

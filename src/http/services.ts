@@ -7,7 +7,7 @@ import type { JobService } from '../jobs/job-service.js';
 import type { Ledger } from '../ledger/ledger.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 
-/** What the routes call. Wired together in src/service.ts. */
+/** What the routes call. Wired together in src/api-server.ts. */
 export interface Services {
   apiKeys: ApiKeys;
   datasets: DatasetStore;

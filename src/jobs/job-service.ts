@@ -7,12 +7,13 @@ import type { Job, JobEvent } from '../db/generated/client.js';
 import { ConflictError, InvalidRequestError, NotFoundError } from '../errors.js';
 import { newId } from '../ids.js';
 import type { Balance, Ledger } from '../ledger/ledger.js';
-import { effectiveLimits } from '../providers/open-inference.js';
+import { callLimits, imageTooLarge } from '../providers/call-limits.js';
+import { largestImageBytes } from '../providers/calls.js';
 import type { ProviderInfo, ProviderStore } from '../providers/provider-store.js';
 import { type NewJobEvent, recordEvents } from './events.js';
 import { discardTrainingState } from './job-ownership.js';
 import { type JobRequest, toQueryLimits } from './job-request.js';
-import { chooseImages } from './labelled-images.js';
+import { chooseImages, type LabelledSet } from './labelled-images.js';
 import { planTraining, type TrainingPlan } from './plan.js';
 import { illegalTransition, statusesBefore } from './state-machine.js';
 
@@ -97,14 +98,21 @@ export class JobService {
             'best_validation needs validation images: a validation_file, a validation/ folder or validation_fraction.',
         });
       }
-      const limits = effectiveLimits(provider.limits, provider.capabilities);
+      const calls = callLimits(provider, { classNames: images.classes }, 'training_file');
+      const fits = { providerName: provider.name, largest: largestImageBytes(calls) };
+      requireImagesFit(images.training, { ...fits, file: training, param: 'training_file' });
+      requireImagesFit(images.validation, {
+        ...fits,
+        ...(validation ? { file: validation, param: 'validation_file' } : { file: training, param: 'training_file' }),
+      });
       const plan = planTraining({
         populationSize: craft.hyperparameters.population_size,
-        trainingImages: images.training.images.length,
-        validationImages: images.validation.images.length,
+        trainingImages: images.training.images.map(({ size }) => size),
+        validationImages: images.validation.images.map(({ size }) => size),
         classes: images.classes.length,
         limits: toQueryLimits(craft.budget),
-        provider: { ...limits, prices: provider.prices },
+        calls,
+        provider: { requestsPerSecond: provider.limits.requestsPerSecond, prices: provider.prices },
       });
       return { request, provider, seed, plan };
     } finally {
@@ -190,11 +198,9 @@ export class JobService {
       await recordEvents(tx, id, [{ level: 'info', type: 'message', message: 'The job was cancelled.' }]);
       return true;
     });
-    const details = await this.get(id);
-    if (!cancelled) throw illegalTransition(id, 'cancelled', details.job.status);
-    // An entry that stays is harmless: whoever takes it finds the job cancelled.
-    await this.queue.remove(id).catch((err) => this.log.warn({ err, jobId: id }, 'could not unqueue a job'));
-    return details;
+    if (!cancelled) throw illegalTransition(id, 'cancelled', (await this.get(id)).job.status);
+    await this.unqueue(id).catch((err) => this.log.warn({ err, jobId: id }, 'could not unqueue a cancelled job'));
+    return this.get(id);
   }
 
   /** Newest first, as OpenAI's endpoint lists them; `after` is the id of an event. */
@@ -273,6 +279,12 @@ export class JobService {
     });
   }
 
+  /** A worker that has the job finds it cancelled and closes its calls; where none has it, they are closed here. */
+  private async unqueue(id: string): Promise<void> {
+    await this.queue.remove(id);
+    if (!(await this.queue.has(id))) await this.ledger.leaveUnknownOf(id);
+  }
+
   private async requireJob(id: string): Promise<{ status: string }> {
     const job = await this.database.job.findUnique({ where: { id }, select: { status: true } });
     if (!job) throw jobNotFound(id);
@@ -304,6 +316,18 @@ export class JobService {
     }
     return (row.response as { id: string }).id;
   }
+}
+
+/** @throws InvalidRequestError naming an image that no request to the provider has room for */
+function requireImagesFit(
+  { images }: LabelledSet,
+  where: { providerName: string; largest: number; file: Dataset; param: string },
+): void {
+  const { providerName, largest, file, param } = where;
+  const image = images.find(({ size }) => size > largest);
+  if (!image) return;
+  const name = file.images.find(({ sha256 }) => sha256 === image.sha256)?.name;
+  throw new InvalidRequestError({ ...imageTooLarge(providerName, `Image ${name}`, image.size, largest), param });
 }
 
 /** Keeps provider and files from being deleted between their check and the job's creation. */

@@ -93,7 +93,11 @@ function validationSet(training: Dataset, validation: Dataset, trainingImages: D
 
 function toSet(dataset: Dataset, images: DatasetImage[]): LabelledSet {
   return {
-    images: images.map((image) => ({ sha256: image.sha256, bytes: () => dataset.read(image) })),
+    images: images.map((image) => ({
+      sha256: image.sha256,
+      size: image.length,
+      bytes: () => dataset.read(image),
+    })),
     labels: Int32Array.from(images, (image) => image.classIndex),
   };
 }

@@ -1,7 +1,7 @@
 import type { Score, ScoringRequest } from '../craft/trainer.js';
 import type { Ledger } from '../ledger/ledger.js';
 import { meteredCall, TRAINING_RETRIES } from '../ledger/metered-call.js';
-import { type CallRange, cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
+import { type CallLimits, type CallRange, cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
 import { costMicroUsd, type Provider } from '../providers/provider.js';
 import type { LabelledImages } from './labelled-images.js';
@@ -22,7 +22,7 @@ export interface MeteredScorerOptions {
   /** What an earlier run of the job paid for. */
   answers: StoredAnswers;
   /** How calls are cut: as planned, so that a resumed job asks the very same questions. */
-  callLimits: { promptsPerRequest: number; imagesPerRequest: number };
+  callLimits: CallLimits;
   /** Stops between two provider calls; what is in flight is awaited, because it is paid for. */
   signal: AbortSignal;
 }
@@ -43,9 +43,10 @@ export class MeteredScorer {
 
   private async score(request: ScoringRequest, receive: (promptIndex: number, logits: Float32Array) => void) {
     const { provider, images, signal, callLimits } = this.options;
-    const imageCount = images[request.imageSet].images.length;
+    const imageSizes = images[request.imageSet].images.map(({ size }) => size);
+    const imageCount = imageSizes.length;
     const classCount = images.classes.length;
-    const calls = cutIntoCalls(request.promptCount, imageCount, callLimits, this.chunksBefore);
+    const calls = cutIntoCalls(request.promptCount, imageSizes, callLimits, this.chunksBefore);
     this.chunksBefore += calls.length;
     const answers = new PromptAnswers(imageCount, classCount, receive);
     await mapConcurrent(calls, provider.limits.concurrency, async (call) => {

@@ -1,10 +1,13 @@
 import { InvalidRequestError } from '../errors.js';
 import { BUDGET_PARAMETERS, type QueryLimits } from '../ledger/ledger.js';
-import { cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
+import { type CallLimits, cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
 import { costMicroUsd, type ProviderPrices, type QueryAmounts } from '../providers/provider.js';
 
-/** What a job will do and spend, known before its first query. */
-export interface TrainingPlan {
+/**
+ * What a job will do and spend, known before its first query. It keeps how calls are cut, so that a job asks the same
+ * after a restart even if the provider's record changed.
+ */
+export interface TrainingPlan extends CallLimits {
   generations: number;
   perGeneration: QueryAmounts;
   /** Sum over all generations, if no call has to be repeated. */
@@ -14,22 +17,19 @@ export interface TrainingPlan {
   trainingImages: number;
   validationImages: number;
   classes: number;
-  /** How calls are cut; kept, so that a job asks the same after a restart even if the provider's record changed. */
-  promptsPerRequest: number;
-  imagesPerRequest: number;
   /** Wall time if the provider's requests per second are the bottleneck; null where it states no rate. */
   secondsAtProviderLimits: number | null;
 }
 
 export interface PlanInput {
   populationSize: number;
-  trainingImages: number;
-  validationImages: number;
+  /** Bytes of each image, in the job's order. */
+  trainingImages: number[];
+  validationImages: number[];
   classes: number;
   limits: QueryLimits;
+  calls: CallLimits;
   provider: {
-    promptsPerRequest: number;
-    imagesPerRequest: number;
     requestsPerSecond: number | null;
     prices: ProviderPrices;
   };
@@ -82,11 +82,10 @@ export function planTraining(input: PlanInput): TrainingPlan {
     perGeneration,
     total,
     decidedBy,
-    trainingImages: input.trainingImages,
-    validationImages: input.validationImages,
+    trainingImages: input.trainingImages.length,
+    validationImages: input.validationImages.length,
     classes: input.classes,
-    promptsPerRequest: input.provider.promptsPerRequest,
-    imagesPerRequest: input.provider.imagesPerRequest,
+    ...input.calls,
     secondsAtProviderLimits: rate === null ? null : total.requests / rate,
   };
 }
@@ -94,9 +93,9 @@ export function planTraining(input: PlanInput): TrainingPlan {
 /** λ candidates and the centre on the training images, and the centre on the validation images. */
 function generationAmounts(input: PlanInput): QueryAmounts {
   const calls = [
-    ...cutIntoCalls(input.populationSize, input.trainingImages, input.provider),
-    ...cutIntoCalls(1, input.trainingImages, input.provider),
-    ...cutIntoCalls(1, input.validationImages, input.provider),
+    ...cutIntoCalls(input.populationSize, input.trainingImages, input.calls),
+    ...cutIntoCalls(1, input.trainingImages, input.calls),
+    ...cutIntoCalls(1, input.validationImages, input.calls),
   ];
   const amounts: QueryAmounts = { promptEvaluations: 0, imageQueries: 0, requests: calls.length, costMicroUsd: 0 };
   for (const call of calls) {
@@ -111,10 +110,11 @@ function generationAmounts(input: PlanInput): QueryAmounts {
 function tooSmallMessage(input: PlanInput, amounts: QueryAmounts, unit: keyof QueryAmounts): string {
   const name = BUDGET_PARAMETERS[unit];
   const show = (value: number) => (unit === 'costMicroUsd' ? `${value / 1e6}` : `${value}`);
-  const validation = input.validationImages > 0 ? ` and 1 on ${input.validationImages} validation images` : '';
+  const validationImages = input.validationImages.length;
+  const validation = validationImages > 0 ? ` and 1 on ${validationImages} validation images` : '';
   return (
     `One generation needs ${show(amounts[unit])} of ${name} (${input.populationSize} candidates and the centre on ` +
-    `${input.trainingImages} training images${validation}), but the budget is ${show(input.limits[unit] ?? 0)}. ` +
+    `${input.trainingImages.length} training images${validation}), but the budget is ${show(input.limits[unit] ?? 0)}. ` +
     `Raise ${name}, lower population_size, or train on fewer images.`
   );
 }

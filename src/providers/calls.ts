@@ -11,16 +11,39 @@ export interface CallRange {
   imageCount: number;
 }
 
-/** Cuts both axes into equal parts (sizes differ by one at most), prompts outermost. */
+/** Everything that decides the cut. A job's plan keeps it; what is absent limits nothing. */
+export interface CallLimits {
+  promptsPerRequest: number;
+  imagesPerRequest: number;
+  /** Prompts × images. */
+  imageQueriesPerRequest?: number;
+  /** What prompts and images may take together, and what one prompt takes of it. */
+  bytes?: { perRequest: number; perPrompt: number };
+}
+
+/** What an image takes in a request beyond its own bytes: its length; or, of a tiny one, a reference in its place. */
+const IMAGE_OVERHEAD_BYTES = 64;
+
+interface Part {
+  first: number;
+  count: number;
+}
+
+/**
+ * Cuts prompts and images into as few calls as the limits allow, prompts outermost. Both axes fall into equal parts
+ * (sizes differ by one at most), but for images where only unequal parts keep to the bytes of a request.
+ * @param imageSizes encoded bytes of each image
+ */
 export function cutIntoCalls(
   promptCount: number,
-  imageCount: number,
-  limits: { promptsPerRequest: number; imagesPerRequest: number },
+  imageSizes: readonly number[],
+  limits: CallLimits,
   firstChunk = 0,
 ): CallRange[] {
   const calls: CallRange[] = [];
-  for (const prompts of equalParts(promptCount, limits.promptsPerRequest)) {
-    for (const images of equalParts(imageCount, limits.imagesPerRequest)) {
+  const { promptParts, imageParts } = chooseParts(promptCount, imageSizes, limits);
+  for (const prompts of promptParts) {
+    for (const images of imageParts) {
       calls.push({
         chunk: firstChunk + calls.length,
         firstPrompt: prompts.first,
@@ -38,8 +61,59 @@ export function promptEvaluationsOf(call: CallRange): number {
   return call.firstImage === 0 ? call.promptCount : 0;
 }
 
-function equalParts(total: number, largest: number): { first: number; count: number }[] {
-  const parts = Math.ceil(total / largest);
+/** The largest image that fits in a request, next to one prompt. */
+export function largestImageBytes({ bytes }: CallLimits): number {
+  if (!bytes) return Number.POSITIVE_INFINITY;
+  return Math.max(0, bytes.perRequest - bytes.perPrompt - IMAGE_OVERHEAD_BYTES);
+}
+
+/** Fewer prompts in a request leave room for more images: of all divisions of the prompts, the one with fewest calls. */
+function chooseParts(promptCount: number, imageSizes: readonly number[], limits: CallLimits) {
+  let best: { promptParts: Part[]; imageParts: Part[] } | null = null;
+  let widest = Number.POSITIVE_INFINITY;
+  for (let parts = Math.ceil(promptCount / limits.promptsPerRequest); parts <= promptCount; parts++) {
+    const promptsPerCall = Math.ceil(promptCount / parts);
+    // More parts of the same greatest size leave no more room.
+    if (promptsPerCall === widest) continue;
+    widest = promptsPerCall;
+    const imageParts = cutImages(imageSizes, promptsPerCall, limits);
+    if (imageParts === null) continue;
+    if (best === null || parts * imageParts.length < best.promptParts.length * best.imageParts.length) {
+      best = { promptParts: equalParts(promptCount, parts), imageParts };
+    }
+    if (imageParts.length <= 1) break;
+  }
+  if (best === null) throw new RangeError('An image does not fit in any request.');
+  return best;
+}
+
+/** The fewest runs of images that each fit in a request with so many prompts; null when one image alone does not. */
+function cutImages(sizes: readonly number[], promptsPerCall: number, limits: CallLimits): Part[] | null {
+  const queries = limits.imageQueriesPerRequest ?? Number.POSITIVE_INFINITY;
+  const count = Math.min(limits.imagesPerRequest, Math.floor(queries / promptsPerCall));
+  const { perRequest, perPrompt } = limits.bytes ?? { perRequest: Number.POSITIVE_INFINITY, perPrompt: 0 };
+  const bytes = perRequest - promptsPerCall * perPrompt;
+  const bytesOf = (size: number) => size + IMAGE_OVERHEAD_BYTES;
+  if (count < 1 || sizes.some((size) => bytesOf(size) > bytes)) return null;
+  const filled: Part[] = [];
+  let room = 0;
+  for (const [index, size] of sizes.entries()) {
+    const last = filled.at(-1);
+    if (!last || last.count === count || bytesOf(size) > room) {
+      filled.push({ first: index, count: 1 });
+      room = bytes - bytesOf(size);
+    } else {
+      last.count++;
+      room -= bytesOf(size);
+    }
+  }
+  const equal = equalParts(sizes.length, filled.length);
+  const fits = ({ first, count }: Part) =>
+    sizes.slice(first, first + count).reduce((sum, size) => sum + bytesOf(size), 0) <= bytes;
+  return equal.every(fits) ? equal : filled;
+}
+
+function equalParts(total: number, parts: number): Part[] {
   return Array.from({ length: parts }, (_, part) => {
     const first = Math.floor((total * part) / parts);
     return { first, count: Math.floor((total * (part + 1)) / parts) - first };

@@ -8,6 +8,7 @@ import {
   OpenInferenceFormatError,
   type Tensor,
 } from '../formats/open-inference-binary.js';
+import { effectiveLimits } from './call-limits.js';
 import type {
   Prompts,
   Provider,
@@ -47,6 +48,10 @@ const modelMetadata = z.looseObject({
         .optional(),
       max_images_per_request: z.int().positive().optional(),
       max_prompts_per_request: z.int().positive().optional(),
+      max_classes_per_request: z.int().positive().optional(),
+      max_texts_per_request: z.int().positive().optional(),
+      max_logits_per_request: z.int().positive().optional(),
+      max_request_bytes: z.int().positive().optional(),
       image_references: z.string().optional(),
     })
     .optional(),
@@ -124,6 +129,10 @@ function toCapabilities(
     defaultTemplate: said?.template ?? DEFAULT_TEMPLATE,
     maxImagesPerRequest: metadata.parameters?.max_images_per_request ?? null,
     maxPromptsPerRequest: metadata.parameters?.max_prompts_per_request ?? null,
+    maxClassesPerRequest: metadata.parameters?.max_classes_per_request ?? null,
+    maxTextsPerRequest: metadata.parameters?.max_texts_per_request ?? null,
+    maxLogitsPerRequest: metadata.parameters?.max_logits_per_request ?? null,
+    maxRequestBytes: metadata.parameters?.max_request_bytes ?? null,
     returns: 'logits',
     imageReferences: metadata.parameters?.image_references === 'sha256',
   };
@@ -274,18 +283,6 @@ function openTransport(connection: ProviderConnection): Transport {
     maxResponseBytes: MAX_RESPONSE_BYTES,
     unbilledStatuses: settings.unbilled_statuses,
   });
-}
-
-/** What the record allows, within what the provider itself says it takes. */
-export function effectiveLimits(limits: ProviderLimits, capabilities: ProviderCapabilities): ProviderLimits {
-  return {
-    ...limits,
-    imagesPerRequest: Math.min(limits.imagesPerRequest, capabilities.maxImagesPerRequest ?? Number.POSITIVE_INFINITY),
-    promptsPerRequest: Math.min(
-      limits.promptsPerRequest,
-      capabilities.maxPromptsPerRequest ?? Number.POSITIVE_INFINITY,
-    ),
-  };
 }
 
 function parseJson(body: Buffer): unknown {

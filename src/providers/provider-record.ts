@@ -1,3 +1,4 @@
+import { BlockList, isIPv4 } from 'node:net';
 import { z } from 'zod';
 
 /** What a caller says of a provider when registering it. The HTTP API publishes these schemas. */
@@ -8,12 +9,22 @@ const headerText = z
   .max(4096)
   .regex(/^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/, 'Use printable ASCII characters, without blanks at either end.');
 
+/** Headers of the connection or of the body, which no credential travels in. */
+const RESERVED_HEADER =
+  /^(connection|keep-alive|proxy-.*|transfer-encoding|te|trailer|upgrade|http2-settings|expect|host|content-.*|accept(-.*)?|inference-.*)$/i;
+
 export const credentialsSchema = z
   .discriminatedUnion('type', [
     z.strictObject({ type: z.literal('bearer'), token: headerText }),
     z.strictObject({
       type: z.literal('header'),
-      name: z.string().regex(/^[A-Za-z0-9-]{1,64}$/),
+      name: z
+        .string()
+        .regex(/^[A-Za-z0-9-]{1,64}$/)
+        .refine((name) => !RESERVED_HEADER.test(name), {
+          error:
+            'This header belongs to HTTP or to the protocol. Name the header that carries the key, such as x-api-key.',
+        }),
       value: headerText,
     }),
   ])
@@ -53,11 +64,19 @@ export const openInferenceSettingsSchema = z
 
 export type OpenInferenceSettings = z.output<typeof openInferenceSettingsSchema>;
 
+const MIB = 1024 * 1024;
+const requestBytes = z
+  .int()
+  .min(MIB)
+  .max(1024 * MIB)
+  .describe('Largest body of a request. Calls carry fewer images where theirs are large.');
+
 export const limitsSchema = z.strictObject({
   requests_per_second: z.number().positive().max(1e6).nullable().default(null),
   concurrency: z.int().min(1).max(256).default(4).describe('Requests in flight at once.'),
   images_per_request: z.int().min(1).max(65536).default(256),
   prompts_per_request: z.int().min(1).max(1000).default(64),
+  max_request_bytes: requestBytes.default(32 * MIB),
   timeout_ms: z.int().min(100).max(600_000).default(60_000),
 });
 
@@ -65,6 +84,32 @@ export const pricesSchema = z.strictObject({
   per_request_usd: z.number().min(0).max(1000).default(0),
   per_image_query_usd: z.number().min(0).max(1000).default(0),
 });
+
+const LINK_LOCAL = new BlockList();
+LINK_LOCAL.addSubnet('169.254.0.0', 16);
+LINK_LOCAL.addSubnet('fe80::', 10, 'ipv6');
+
+const baseUrl = z
+  .url({ protocol: /^https?$/ })
+  .max(2048)
+  .superRefine((value, context) => {
+    if (!URL.canParse(value)) return;
+    const { username, password, hostname } = new URL(value);
+    const refuse = (message: string) => context.addIssue({ code: 'custom', message, input: value });
+    if (username !== '' || password !== '') {
+      refuse('Leave user and password out of the URL. Put what the provider asks for into credentials.');
+    } else if (/[?#]/.test(value)) {
+      refuse('Leave out what follows ? or #. A key that belongs there goes into credentials.');
+    } else if (isLinkLocal(hostname)) {
+      refuse('Link-local addresses are not called. Use the address or the name that the provider has in your network.');
+    }
+  });
+
+/** @param hostname as URL normalizes it, with brackets around an IPv6 address */
+function isLinkLocal(hostname: string): boolean {
+  if (hostname.startsWith('[')) return LINK_LOCAL.check(hostname.slice(1, -1), 'ipv6');
+  return isIPv4(hostname) && LINK_LOCAL.check(hostname);
+}
 
 export const PROVIDER_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 
@@ -74,10 +119,7 @@ export const providerInputSchema = z.strictObject({
     .regex(PROVIDER_NAME, 'Use 1 to 64 lower-case letters, digits, dots, dashes or underscores.')
     .describe('Jobs name the provider by it, as `model`.'),
   protocol: z.enum(['open_inference']),
-  base_url: z
-    .url({ protocol: /^https?$/ })
-    .max(2048)
-    .describe('For open_inference: the part before /v2.'),
+  base_url: baseUrl.describe('For open_inference: the part before /v2.'),
   remote_model: z
     .string()
     .regex(/^[A-Za-z0-9._-]{1,128}$/)
@@ -100,6 +142,7 @@ export const providerPatchSchema = z.strictObject({
       concurrency: z.int().min(1).max(256).optional(),
       images_per_request: z.int().min(1).max(65536).optional(),
       prompts_per_request: z.int().min(1).max(1000).optional(),
+      max_request_bytes: requestBytes.optional(),
       timeout_ms: z.int().min(100).max(600_000).optional(),
     })
     .optional(),

@@ -1,6 +1,6 @@
 import { type Database, Prisma } from '../db/client.js';
 import type { Provider as ProviderRow } from '../db/generated/client.js';
-import { ConflictError, NotFoundError } from '../errors.js';
+import { ConflictError, InvalidRequestError, NotFoundError } from '../errors.js';
 import { newId } from '../ids.js';
 import { createProvider, describeProvider } from './protocols.js';
 import type { Provider, ProviderCapabilities, ProviderLimits, ProviderPrices } from './provider.js';
@@ -33,8 +33,15 @@ export interface CredentialBox {
 /** Opens the ledger account of a new provider, in the transaction that creates it. */
 export type OpenAccount = (tx: Prisma.TransactionClient, id: string, providerId: string) => Promise<void>;
 
+/** Longer than any holder of a connected provider goes on using it after its record changed. */
+const RETIREMENT_MS = 15 * 60_000;
+/** How long a shutdown waits for the calls in flight. */
+const CLOSE_PATIENCE_MS = 30_000;
+
 export class ProviderStore {
   private readonly connections = new Map<string, { updatedAt: number; provider: Provider }>();
+  /** Out of use, and not closed yet. */
+  private readonly retired = new Set<Provider>();
 
   constructor(
     private readonly database: Database,
@@ -61,7 +68,7 @@ export class ProviderStore {
             protocol: input.protocol,
             baseUrl: input.base_url,
             remoteModel: input.remote_model,
-            credentials: input.credentials ? this.box.seal(JSON.stringify(input.credentials), id) : null,
+            credentials: this.sealed(input.credentials ?? null, id),
             settings: input.settings,
             capabilities: { ...capabilities },
             ...limitColumns(input.limits),
@@ -79,51 +86,57 @@ export class ProviderStore {
     }
   }
 
-  /** Changes a provider; when where or how it is reached changes, it is asked again what it can do. */
+  /**
+   * Changes a provider; when where or how it is reached changes, it is asked again what it can do.
+   * @throws InvalidRequestError when stored credentials would go to another host; ConflictError when the record changed
+   * meanwhile
+   */
   async update(id: string, patch: ProviderPatch): Promise<ProviderInfo> {
     const row = await this.row(id);
-    const info = toInfo(row);
-    const credentials = patch.credentials === undefined ? this.credentialsOf(row) : (patch.credentials ?? undefined);
-    const input: ProviderInput = {
-      name: info.name,
-      protocol: 'open_inference',
-      base_url: patch.base_url ?? info.baseUrl,
-      remote_model: patch.remote_model ?? info.remoteModel,
-      credentials,
-      limits: {
-        requests_per_second:
-          patch.limits?.requests_per_second === undefined
-            ? info.limits.requestsPerSecond
-            : patch.limits.requests_per_second,
-        concurrency: patch.limits?.concurrency ?? info.limits.concurrency,
-        images_per_request: patch.limits?.images_per_request ?? info.limits.imagesPerRequest,
-        prompts_per_request: patch.limits?.prompts_per_request ?? info.limits.promptsPerRequest,
-        timeout_ms: patch.limits?.timeout_ms ?? info.limits.timeoutMs,
-      },
-      prices: { per_request_usd: 0, per_image_query_usd: 0 },
-      settings: patch.settings ?? info.settings,
-    };
-    const reached = patch.base_url ?? patch.remote_model ?? patch.settings ?? patch.credentials;
-    const capabilities = reached === undefined ? info.capabilities : await describeProvider(toConnection(id, input));
-    const updated = await this.database.provider.update({
-      where: { id },
+    refuseCredentialsElsewhere(row, patch);
+    const { per_request_usd: perRequest, per_image_query_usd: perImageQuery } = patch.prices ?? {};
+    const [updated] = await this.database.provider.updateManyAndReturn({
+      where: { id, deletedAt: null, updatedAt: row.updatedAt },
       data: {
-        baseUrl: input.base_url,
-        remoteModel: input.remote_model,
-        credentials: credentials ? this.box.seal(JSON.stringify(credentials), id) : null,
-        settings: input.settings,
-        capabilities: { ...capabilities },
-        ...limitColumns(input.limits),
-        ...(patch.prices?.per_request_usd === undefined
-          ? {}
-          : { pricePerRequestNanoUsd: toNanoUsd(patch.prices.per_request_usd) }),
-        ...(patch.prices?.per_image_query_usd === undefined
-          ? {}
-          : { pricePerImageQueryNanoUsd: toNanoUsd(patch.prices.per_image_query_usd) }),
-        updatedAt: new Date(),
+        baseUrl: patch.base_url,
+        remoteModel: patch.remote_model,
+        ...(patch.credentials === undefined ? {} : { credentials: this.sealed(patch.credentials, id) }),
+        settings: patch.settings,
+        capabilities: await this.capabilitiesAfter(row, patch),
+        ...limitColumns(patch.limits ?? {}),
+        ...(perRequest === undefined ? {} : { pricePerRequestNanoUsd: toNanoUsd(perRequest) }),
+        ...(perImageQuery === undefined ? {} : { pricePerImageQueryNanoUsd: toNanoUsd(perImageQuery) }),
+        // Connections are kept by it, so no two states of a record may share one.
+        updatedAt: new Date(Math.max(Date.now(), row.updatedAt.getTime() + 1)),
       },
     });
-    return toInfo(updated);
+    if (updated) return toInfo(updated);
+    await this.row(id);
+    throw new ConflictError({
+      code: 'provider_changed',
+      message: 'The provider was changed by another request at the same time. Read it again and repeat the change.',
+    });
+  }
+
+  /** What the provider says once it is reached as the patch wants; undefined where the patch does not touch that. */
+  private async capabilitiesAfter(row: ProviderRow, patch: ProviderPatch) {
+    const { base_url, remote_model, settings, credentials } = patch;
+    if ([base_url, remote_model, settings, credentials].every((value) => value === undefined)) return undefined;
+    const info = toInfo(row);
+    const limits = patch.limits ?? {};
+    const capabilities = await describeProvider({
+      ...info,
+      baseUrl: base_url ?? info.baseUrl,
+      remoteModel: remote_model ?? info.remoteModel,
+      credentials: credentials === undefined ? this.credentialsOf(row) : (credentials ?? undefined),
+      settings: settings ?? info.settings,
+      limits: {
+        ...info.limits,
+        concurrency: limits.concurrency ?? info.limits.concurrency,
+        timeoutMs: limits.timeout_ms ?? info.limits.timeoutMs,
+      },
+    });
+    return { ...capabilities };
   }
 
   async list(): Promise<ProviderInfo[]> {
@@ -155,25 +168,44 @@ export class ProviderStore {
           'A job that is not finished uses this provider. Cancel it first: POST /v1/fine_tuning/jobs/{id}/cancel.',
       });
     }
-    await this.connections.get(id)?.provider.close();
+    const cached = this.connections.get(id);
     this.connections.delete(id);
+    if (cached) this.closeInBackground(cached.provider);
   }
 
   /** A provider ready to be called; one set of connections per provider and process, renewed when its record changes. */
   async connect(id: string): Promise<Provider> {
     const row = await this.row(id);
     const cached = this.connections.get(id);
-    if (cached?.updatedAt === row.updatedAt.getTime()) return cached.provider;
+    // Another caller may have read, and connected by, a newer state of the record.
+    if (cached && cached.updatedAt >= row.updatedAt.getTime()) return cached.provider;
     const info = toInfo(row);
     const provider = createProvider({ ...info, credentials: this.credentialsOf(row) }, info);
     this.connections.set(id, { updatedAt: row.updatedAt.getTime(), provider });
-    // Calls in flight on the old connections end by themselves; new ones go to the new.
+    if (cached) this.retire(cached.provider);
     return provider;
   }
 
+  /** Waits for the calls in flight, within limits, because they may be paid for. */
   async close(): Promise<void> {
-    await Promise.all([...this.connections.values()].map(({ provider }) => provider.close()));
+    const providers = [...[...this.connections.values()].map(({ provider }) => provider), ...this.retired];
     this.connections.clear();
+    await Promise.all(providers.map((provider) => provider.close(CLOSE_PATIENCE_MS)));
+  }
+
+  /** Closes a provider later: whoever got it before its record changed may be between two calls of one prediction. */
+  private retire(provider: Provider): void {
+    this.retired.add(provider);
+    setTimeout(() => this.closeInBackground(provider), RETIREMENT_MS).unref();
+  }
+
+  private closeInBackground(provider: Provider): void {
+    this.retired.add(provider);
+    void provider.close().finally(() => this.retired.delete(provider));
+  }
+
+  private sealed(credentials: Credentials | null, id: string) {
+    return credentials && this.box.seal(JSON.stringify(credentials), id);
   }
 
   private async row(id: string): Promise<ProviderRow> {
@@ -208,22 +240,33 @@ function toConnection(id: string, input: ProviderInput): ProviderConnection {
     remoteModel: input.remote_model,
     credentials: input.credentials,
     settings: input.settings,
-    limits: {
-      requestsPerSecond: input.limits.requests_per_second,
-      concurrency: input.limits.concurrency,
-      imagesPerRequest: input.limits.images_per_request,
-      promptsPerRequest: input.limits.prompts_per_request,
-      timeoutMs: input.limits.timeout_ms,
-    },
+    limits: limitColumns(input.limits),
   };
 }
 
-function limitColumns(limits: ProviderInput['limits']) {
+/** @throws InvalidRequestError when stored credentials would be sent to a host that they were not given for */
+function refuseCredentialsElsewhere(row: ProviderRow, patch: ProviderPatch): void {
+  if (row.credentials === null || patch.credentials !== undefined || patch.base_url === undefined) return;
+  if (new URL(patch.base_url).origin === new URL(row.baseUrl).origin) return;
+  throw new InvalidRequestError({
+    code: 'credentials_required',
+    param: 'credentials',
+    message:
+      'The stored credentials are not sent to another host. Send credentials together with base_url, or "credentials": null if the new host needs none.',
+  });
+}
+
+type LimitsInput = ProviderInput['limits'];
+
+function limitColumns(limits: LimitsInput): ProviderLimits;
+function limitColumns(limits: Partial<LimitsInput>): Partial<ProviderLimits>;
+function limitColumns(limits: Partial<LimitsInput>): Partial<ProviderLimits> {
   return {
     requestsPerSecond: limits.requests_per_second,
     concurrency: limits.concurrency,
     imagesPerRequest: limits.images_per_request,
     promptsPerRequest: limits.prompts_per_request,
+    maxRequestBytes: limits.max_request_bytes,
     timeoutMs: limits.timeout_ms,
   };
 }
@@ -247,6 +290,7 @@ function toInfo(row: ProviderRow): ProviderInfo {
       concurrency: row.concurrency,
       imagesPerRequest: row.imagesPerRequest,
       promptsPerRequest: row.promptsPerRequest,
+      maxRequestBytes: row.maxRequestBytes,
       timeoutMs: row.timeoutMs,
     },
     prices: {

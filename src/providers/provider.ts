@@ -16,6 +16,12 @@ export interface ProviderCapabilities {
   defaultTemplate: string;
   maxImagesPerRequest: number | null;
   maxPromptsPerRequest: number | null;
+  maxClassesPerRequest: number | null;
+  /** Prompts × classes. */
+  maxTextsPerRequest: number | null;
+  /** Prompts × images × classes. */
+  maxLogitsPerRequest: number | null;
+  maxRequestBytes: number | null;
   returns: 'logits' | 'log_probabilities';
   /** Whether an image that was sent before may be named by its SHA-256. */
   imageReferences: boolean;
@@ -27,12 +33,15 @@ export interface ProviderLimits {
   concurrency: number;
   imagesPerRequest: number;
   promptsPerRequest: number;
+  maxRequestBytes: number;
   timeoutMs: number;
 }
 
 export interface ProviderImage {
   /** SHA-256 of the encoded bytes, in hexadecimal. */
   sha256: string;
+  /** Bytes of the encoded image. */
+  size: number;
   /** The encoded image; called only when it has to be sent. */
   bytes(): Promise<Buffer>;
 }

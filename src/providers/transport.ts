@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Agent, buildConnector, request, errors as undiciErrors } from 'undici';
 import { ProviderCallError } from './provider-call-error.js';
@@ -74,7 +75,7 @@ export class Transport {
   async send(input: TransportRequest): Promise<TransportResponse> {
     if (!(await this.acquire(input.signal))) throw this.notSent();
     try {
-      if (!(await this.pace(input.signal))) throw this.notSent();
+      if (!this.closed && !(await this.pace(input.signal))) throw this.notSent();
       if (this.closed) throw this.closedBefore();
       const response = await this.exchange(input);
       if (response.status >= 200 && response.status < 300) return response;
@@ -132,7 +133,7 @@ export class Transport {
     }
   }
 
-  private async readBody(body: AsyncIterable<Buffer>, announced: number): Promise<Buffer> {
+  private async readBody(body: Readable, announced: number): Promise<Buffer> {
     const limit = this.options.maxResponseBytes;
     const chunks: Buffer[] = [];
     let size = 0;
@@ -143,7 +144,11 @@ export class Transport {
         billing: 'billed',
         retryable: false,
       });
-    if (announced > limit) throw tooLarge();
+    if (announced > limit) {
+      // Read by nobody, it would hold its connection.
+      body.on('error', () => {}).destroy();
+      throw tooLarge();
+    }
     for await (const chunk of body) {
       size += chunk.length;
       if (size > limit) throw tooLarge();
@@ -234,9 +239,13 @@ export class Transport {
         ...shared,
       });
     }
+    const remedy =
+      status === 413
+        ? 'Lower limits.max_request_bytes in its record.'
+        : 'Check its base_url, remote_model and settings.';
     return new ProviderCallError({
       code: 'provider_refused_request',
-      message: `Provider "${name}" answered ${status}. Check its base_url, remote_model and settings.${quoted}`,
+      message: `Provider "${name}" answered ${status}. ${remedy}${quoted}`,
       retryable: false,
       ...shared,
     });

@@ -24,7 +24,7 @@ interface ImageInput {
 }
 
 const REFERENCE = 'sha256:';
-const MAX_PIXELS = 40_000_000;
+const MAX_PIXELS = 50_000_000;
 
 /** The vision tower behind a cache of features by content hash. */
 export class ImageFeatures {

@@ -13,7 +13,7 @@ export const SERVER_METADATA = {
  * What `GET /v2/models/<name>` answers. `parameters` goes beyond the protocol: it tells a client which prompts the
  * model takes, so that it can be tuned without knowing it.
  */
-export function modelMetadata(model: EmojiClip) {
+export function modelMetadata(model: EmojiClip, maxRequestBytes: number) {
   const { config } = model;
   const { context_positions, width, default_template } = config.text;
   const initial = model.initialContext();
@@ -40,6 +40,7 @@ export function modelMetadata(model: EmojiClip) {
       image: { size: config.image.size },
       image_references: 'sha256',
       ...LIMITS,
+      max_request_bytes: maxRequestBytes,
     },
   };
 }

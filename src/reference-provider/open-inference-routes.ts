@@ -21,6 +21,8 @@ export interface OpenInferenceOptions {
   misbehaviour: Misbehaviour;
   delivery: Delivery;
   apiKeys?: string[];
+  /** Largest request body in bytes. */
+  bodyLimit: number;
 }
 
 /** The Open Inference Protocol v2 over HTTP for one model. */
@@ -35,7 +37,7 @@ export async function openInferenceRoutes(app: FastifyInstance, options: OpenInf
   await app.register(async (models) => {
     models.addHook('onRequest', requireKey(options.apiKeys));
     const { name } = options.model.config;
-    const metadata = modelMetadata(options.model);
+    const metadata = modelMetadata(options.model, options.bodyLimit);
     for (const path of [`/v2/models/${name}`, `/v2/models/${name}/versions/${MODEL_VERSION}`]) {
       models.get(path, async () => metadata);
       models.get(`${path}/ready`, async () => ({ name, ready: true }));

@@ -62,7 +62,7 @@ export function buildServer(options: ServerOptions): ReferenceServer {
   app.addHook('onSend', async (_request, reply) => {
     if (delivery.closed) reply.header('connection', 'close');
   });
-  app.register(openInferenceRoutes, { model, usage, misbehaviour, delivery, apiKeys });
+  app.register(openInferenceRoutes, { model, usage, misbehaviour, delivery, apiKeys, bodyLimit });
   app.register(controlRoutes, { model, usage, misbehaviour, controlKey });
   return { app, usage, misbehaviour };
 }

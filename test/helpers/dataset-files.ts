@@ -7,6 +7,7 @@ import { crc32, deflateRawSync } from 'node:zlib';
 import sharp from 'sharp';
 import { onTestFinished } from 'vitest';
 import { ZipFile } from 'yazl';
+import type { Dataset, DatasetImage } from '../../src/datasets/dataset.js';
 import { type Ingested, ingest } from '../../src/datasets/ingest.js';
 import { type DatasetLimits, DEFAULT_DATASET_LIMITS } from '../../src/datasets/limits.js';
 
@@ -136,4 +137,9 @@ export function inPieces(bytes: Buffer, size = 1000): Readable {
 
 export function example(name: string): Promise<Buffer> {
   return readFile(new URL(`../../examples/${name}`, import.meta.url));
+}
+
+/** The bytes of a data set's images, in order. */
+export function readAll(dataset: Dataset, images: readonly DatasetImage[] = dataset.images): Promise<Buffer[]> {
+  return Promise.all(images.map((image) => dataset.read(image)));
 }

@@ -1029,8 +1029,26 @@ const providers: Bad[] = [
     says: 'Remove it',
   },
   {
+    what: 'stored credentials for another host',
+    send: () => service.request('PATCH', `/v1/providers/${known.unusedProvider}`, { base_url: known.strangerUrl }),
+    code: 'credentials_required',
+    param: 'credentials',
+    says: 'Send credentials together with base_url',
+  },
+  {
+    what: 'a base_url with a password',
+    send: register(() => ({ base_url: 'http://me:secret@127.0.0.1:1' })),
+    code: 'invalid_parameter',
+    param: 'base_url',
+    says: 'into credentials',
+  },
+  {
     what: 'a change to nowhere',
-    send: () => service.request('PATCH', `/v1/providers/${known.unusedProvider}`, { base_url: 'http://127.0.0.1:1' }),
+    send: () =>
+      service.request('PATCH', `/v1/providers/${known.unusedProvider}`, {
+        base_url: 'http://127.0.0.1:1',
+        credentials: null,
+      }),
     status: 502,
     code: 'provider_unreachable',
     param: 'base_url',

@@ -28,6 +28,7 @@ beforeAll(async () => {
   classNames = example.classes.slice(0, 5);
   images = example.train.slice(0, 8).map(({ bytes }) => ({
     sha256: createHash('sha256').update(bytes).digest('hex'),
+    size: bytes.length,
     bytes: async () => {
       bytesSent++;
       return bytes;
@@ -51,6 +52,7 @@ function connection(overrides: Partial<ProviderConnection> = {}): ProviderConnec
       concurrency: 2,
       imagesPerRequest: 5000,
       promptsPerRequest: 5000,
+      maxRequestBytes: 1024 * 1024 * 1024,
       timeoutMs: 5000,
     },
     ...overrides,
@@ -77,6 +79,10 @@ describe('describeOpenInference', () => {
       contextWidth: 128,
       defaultTemplate: 'a photo of a {}.',
       imageReferences: true,
+      maxClassesPerRequest: 4096,
+      maxTextsPerRequest: 262_144,
+      maxLogitsPerRequest: 16_777_216,
+      maxRequestBytes: 256 * 1024 * 1024,
     });
     expect(initialContextOf(capabilities)).toHaveLength(512);
   });
@@ -101,7 +107,11 @@ describe('describeOpenInference', () => {
 describe('OpenInferenceProvider', () => {
   it('scores context and template alike, and caps its limits by what the model takes', async () => {
     const provider = await openProvider();
-    expect(provider.limits).toMatchObject({ imagesPerRequest: 1024, promptsPerRequest: 256 });
+    expect(provider.limits).toMatchObject({
+      imagesPerRequest: 1024,
+      promptsPerRequest: 256,
+      maxRequestBytes: 256 * 1024 * 1024,
+    });
     const byContext = await provider.score(request(provider.capabilities));
     const templates = [provider.capabilities.defaultTemplate];
     const byTemplate = await provider.score({ prompts: { kind: 'template', count: 1, templates }, images, classNames });

@@ -11,6 +11,7 @@ import {
   UnsupportedMediaTypeError,
 } from '../../errors.js';
 import { newId } from '../../ids.js';
+import { ProviderCallError } from '../../providers/provider-call-error.js';
 
 /** Every error leaves as `{ error: { message, type, code, param } }`; a bug leaves as a 500 that shows no internals. */
 export function registerErrorReplies(app: FastifyInstance): void {
@@ -30,6 +31,7 @@ export function sendError(error: FastifyError, request: FastifyRequest, reply: F
   const known = toCraftError(error);
   if (known) {
     if (known.status >= 500) request.log.warn({ err: known }, 'request failed');
+    if (mustNotBeRepeated(known)) reply.header('x-should-retry', 'false');
     if (known.retryAfterSeconds !== undefined) reply.header('retry-after', Math.ceil(known.retryAfterSeconds));
     return reply.code(known.status).send(errorBody(known));
   }
@@ -42,6 +44,14 @@ export function sendError(error: FastifyError, request: FastifyRequest, reply: F
       param: null,
     },
   });
+}
+
+/**
+ * OpenAI's SDKs repeat 409 and everything from 500 on by themselves, unless this is said. A conflict stays one, and a
+ * provider call that may have been billed would be paid for again.
+ */
+function mustNotBeRepeated(error: CraftError): boolean {
+  return error.status === 409 || (error instanceof ProviderCallError && error.billing !== 'unbilled');
 }
 
 /** Answers what is not even HTTP, in the same form, and hangs up. */

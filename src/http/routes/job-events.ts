@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
@@ -58,11 +59,13 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
         });
         await stream(reply.raw, jobId, after, subscription, gone.signal);
       } catch (error) {
-        request.log.warn({ err: error }, 'event stream broke off');
+        if (!gone.signal.aborted) request.log.warn({ err: error }, 'event stream broke off');
       } finally {
         open.delete(gone);
         subscription.close();
-        reply.raw.end();
+        // What a client does not read would never be flushed.
+        if (reply.raw.writableNeedDrain) reply.raw.destroy();
+        else reply.raw.end();
       }
     },
   );
@@ -75,21 +78,24 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
     signal: AbortSignal,
   ) {
     let last = after;
+    const write = async (text: string) => {
+      if (!raw.write(text)) await once(raw, 'drain', { signal });
+    };
     while (!signal.aborted && !raw.writableEnded) {
       // The status is read first: when it is final, every event was there before it was read.
       const status = await jobs.status(jobId);
       const batch = await jobs.eventsSince(jobId, last, BATCH);
       for (const event of batch) {
         const data = toJobEvent(event);
-        raw.write(`id: ${data.id}\nevent: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`);
+        await write(`id: ${data.id}\nevent: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`);
         last = event.id;
       }
       if (batch.length === BATCH) continue;
       if (isTerminal(status as JobStatus)) {
-        raw.write(`event: done\ndata: ${JSON.stringify({ status })}\n\n`);
+        await write(`event: done\ndata: ${JSON.stringify({ status })}\n\n`);
         return;
       }
-      if (batch.length === 0) raw.write(': still here\n\n');
+      if (batch.length === 0) await write(': still here\n\n');
       await subscription.next(LOOK_AGAIN_MS, signal);
     }
   }

@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { type CheckedImage, checkImageBytes, decodeImageInput } from '../../datasets/image-input.js';
+import { type CheckedImage, checkImageBytes, decodeImageInputs, PixelCount } from '../../datasets/image-input.js';
 import { DEFAULT_DATASET_LIMITS, type ImageLimits } from '../../datasets/limits.js';
 import type { ProviderImage } from '../../providers/provider.js';
 import { fileBytes, formParts } from '../forms.js';
@@ -94,6 +94,7 @@ async function readPredictRequest(request: FastifyRequest, maxBytes: number) {
   }
   const fields: Record<string, unknown> = {};
   const images: ProviderImage[] = [];
+  const pixels = new PixelCount();
   let size = 0;
   for await (const part of formParts(request, { limits: { fileSize: Math.min(maxBytes, limits.maxImageBytes) } })) {
     if (part.type === 'field') {
@@ -103,7 +104,9 @@ async function readPredictRequest(request: FastifyRequest, maxBytes: number) {
     const bytes = await fileBytes(part);
     size += bytes.length;
     if (size > maxBytes) throw bodyTooLarge();
-    images.push(toProviderImage(await checkImageBytes(bytes, limits, `images.${images.length}`)));
+    const image = await checkImageBytes(bytes, limits, `images.${images.length}`);
+    pixels.add(image);
+    images.push(toProviderImage(image));
   }
   const { top_k: topK, black_box: blackBox } = parseInput(multipartFields, fields);
   parseInput(
@@ -116,10 +119,9 @@ async function readPredictRequest(request: FastifyRequest, maxBytes: number) {
 }
 
 async function decodeImages(images: string[]): Promise<ProviderImage[]> {
-  const checked = await Promise.all(images.map((image, i) => decodeImageInput(image, limits, `images.${i}`)));
-  return checked.map(toProviderImage);
+  return (await decodeImageInputs(images, limits)).map(toProviderImage);
 }
 
 function toProviderImage(image: CheckedImage): ProviderImage {
-  return { sha256: image.sha256, bytes: async () => image.bytes };
+  return { sha256: image.sha256, size: image.bytes.length, bytes: async () => image.bytes };
 }

@@ -18,7 +18,7 @@ export const errorResponses = { '4xx': errorSchema, '5xx': errorSchema };
 
 export const pageQuery = z.object({
   limit: z.coerce.number().int().min(1).max(1000).default(20),
-  after: z.string().max(128).optional().describe('Id of the last item of the page before.'),
+  after: z.string().max(200).optional().describe('Id of the last item of the page before.'),
 });
 
 /** One page of a list, in the shape of OpenAI's cursor pages. */

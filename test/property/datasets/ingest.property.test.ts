@@ -7,7 +7,7 @@ import { Dataset } from '../../../src/datasets/dataset.js';
 import { ingest } from '../../../src/datasets/ingest.js';
 import { compareCodePoints } from '../../../src/datasets/report.js';
 import { CraftError } from '../../../src/errors.js';
-import { dataUri, image, inPieces, jsonl, rawZip, smallLimits, zip } from '../../helpers/dataset-files.js';
+import { dataUri, image, inPieces, jsonl, rawZip, readAll, smallLimits, zip } from '../../helpers/dataset-files.js';
 
 const pictures = await Promise.all(Array.from({ length: 40 }, (_, i) => image(i)));
 const plain = rawZip(
@@ -41,7 +41,7 @@ async function outcome<T>(bytes: Buffer, check: (folder: string) => Promise<T>):
 async function readEverything(folder: string): Promise<string[]> {
   const dataset = await Dataset.open('file-x', folder);
   try {
-    expect(await dataset.readAll()).toHaveLength(dataset.images.length);
+    expect(await readAll(dataset)).toHaveLength(dataset.images.length);
     return dataset.classes;
   } finally {
     await dataset.close();
@@ -127,7 +127,7 @@ test('every valid layout comes back as it was, whatever the order of its entries
       const shuffled = order.sort((a, b) => a.rank - b.rank).map(({ entry }) => entry);
       const found = await outcome(await zip(Object.fromEntries(shuffled), compress), async (folder) => {
         const dataset = await Dataset.open('file-x', folder);
-        const bytes = await dataset.readAll();
+        const bytes = await readAll(dataset);
         await dataset.close();
         return dataset.images.map((item, i) => ({ label: dataset.classes[item.classIndex], bytes: bytes[i] }));
       });

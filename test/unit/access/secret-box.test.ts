@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { SecretBox } from '../../../src/access/secret-box.js';
+import { CraftError } from '../../../src/errors.js';
 
 const KEY = '0f'.repeat(32);
 
@@ -21,6 +22,21 @@ describe('SecretBox', () => {
       const damaged = sealed.slice();
       damaged[i] ^= 1;
       expect(() => box.open(damaged, 'prov-1')).toThrow();
+    }
+  });
+
+  it('says as an error of the service what to do about another key', () => {
+    const sealed = new SecretBox(KEY).seal('secret', 'prov-1');
+    for (const bytes of [sealed, sealed.subarray(0, 20), Uint8Array.of(9)]) {
+      let failure: unknown;
+      try {
+        new SecretBox('1e'.repeat(32)).open(bytes, 'prov-1');
+      } catch (error) {
+        failure = error;
+      }
+      expect(failure).toBeInstanceOf(CraftError);
+      expect(failure).toMatchObject({ status: 500, type: 'server_error', code: 'credentials_unreadable' });
+      expect((failure as CraftError).message).toContain('PATCH /v1/providers/{id}');
     }
   });
 

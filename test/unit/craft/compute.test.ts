@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import { type ComputeName, selectCompute, tensorflowVersion } from '../../../src/craft/compute.js';
+import { type ComputeName, selectCompute } from '../../../src/craft/compute.js';
 import { ComputeUnavailableError } from '../../../src/craft/errors.js';
 
 describe('selectCompute', () => {
@@ -20,7 +20,6 @@ describe('selectCompute', () => {
   it('finds something by itself', async () => {
     const { tf } = await selectCompute('auto');
     expect(tf.getBackend()).toBeTruthy();
-    expect(tensorflowVersion()).toMatch(/^4\.22/);
   });
 
   it('says how to get a backend that is not there', async () => {

@@ -12,6 +12,7 @@ import {
   inPieces,
   jsonl,
   rawZip,
+  readAll,
   smallLimits,
   temporaryFolder,
   twoClasses,
@@ -53,10 +54,10 @@ test('an upload is kept, listed, read and deleted', async () => {
   expect(content).toMatchObject({ bytes: good.length, filename: 'my "set".zip', mediaType: 'application/zip' });
   expect(await buffer(content.stream)).toEqual(good);
   const dataset = await store.open(record.id);
-  expect(await dataset.readAll()).toEqual([await image(1), await image(2)]);
+  expect(await readAll(dataset)).toEqual([await image(1), await image(2)]);
 
   await store.delete(record.id);
-  expect(await dataset.readAll()).toHaveLength(2);
+  expect(await readAll(dataset)).toHaveLength(2);
   await dataset.close();
   expect(await readdir(directory)).toEqual(['incoming']);
   for (const call of ['get', 'open', 'openContent', 'delete'] as const) {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { checkImageBytes, decodeImageInput } from '../../../src/datasets/image-input.js';
+import { checkImageBytes, decodeImageInput, decodeImageInputs, PixelCount } from '../../../src/datasets/image-input.js';
+import { MAX_REQUEST_PIXELS } from '../../../src/datasets/limits.js';
 import { dataUri, image } from '../../helpers/dataset-files.js';
 
 const limits = { maxImageBytes: 5000, maxImagePixels: 10_000 };
@@ -55,5 +56,30 @@ describe('refused', () => {
     const text = `${'A'.repeat(40_000_000)}*`;
     const generous = { ...limits, maxImageBytes: 64 * 1024 * 1024 };
     await expect(decodeImageInput(text, generous, 'image')).rejects.toMatchObject({ code: 'invalid_base64' });
+  });
+});
+
+describe('several images', () => {
+  test('are answered in their order', async () => {
+    const texts = await Promise.all(
+      Array.from({ length: 11 }, async (_, i) => dataUri(await image(i, 'png', 4, 4 + i))),
+    );
+    const read = await decodeImageInputs(texts, limits);
+    expect(read.map(({ height }) => height)).toEqual(texts.map((_, i) => 4 + i));
+  });
+
+  test('are refused by the position of the bad one', async () => {
+    const texts = [...new Array<string>(6).fill(dataUri(png)), 'AAAA', dataUri(png)];
+    await expect(decodeImageInputs(texts, limits)).rejects.toMatchObject({ param: 'images.6' });
+  });
+
+  test('may have so many pixels in all, and no more', () => {
+    const pixels = new PixelCount();
+    const half = { width: MAX_REQUEST_PIXELS / 2, height: 1 };
+    pixels.add(half);
+    pixels.add(half);
+    expect(() => pixels.add({ width: 1, height: 1 })).toThrow(
+      expect.objectContaining({ status: 413, code: 'too_many_pixels', param: 'images' }),
+    );
   });
 });

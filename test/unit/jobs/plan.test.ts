@@ -1,18 +1,23 @@
 import { describe, expect, it } from 'vitest';
 import { InvalidRequestError } from '../../../src/errors.js';
-import { type PlanInput, planTraining } from '../../../src/jobs/plan.js';
+import { type PlanInput, planTraining, type TrainingPlan } from '../../../src/jobs/plan.js';
 import { NO_LIMITS, type QueryLimits } from '../../../src/ledger/ledger.js';
+import { cutIntoCalls } from '../../../src/providers/calls.js';
+
+/** So many images of a thousand bytes. */
+function sizes(count: number): number[] {
+  return new Array<number>(count).fill(1000);
+}
 
 function input(limits: Partial<QueryLimits>, overrides: Partial<PlanInput> = {}): PlanInput {
   return {
     populationSize: 40,
-    trainingImages: 352,
-    validationImages: 0,
+    trainingImages: sizes(352),
+    validationImages: [],
     classes: 22,
     limits: { ...NO_LIMITS, ...limits },
+    calls: { promptsPerRequest: 40, imagesPerRequest: 1024 },
     provider: {
-      promptsPerRequest: 40,
-      imagesPerRequest: 1024,
       requestsPerSecond: null,
       prices: { perRequestNanoUsd: 0n, perImageQueryNanoUsd: 0n },
     },
@@ -38,7 +43,7 @@ describe('planTraining', () => {
   });
 
   it('adds the centre on the validation images', () => {
-    const plan = planTraining(input({ promptEvaluations: 42 }, { validationImages: 10 }));
+    const plan = planTraining(input({ promptEvaluations: 42 }, { validationImages: sizes(10) }));
     expect(plan.perGeneration).toMatchObject({ promptEvaluations: 42, imageQueries: 41 * 352 + 10, requests: 3 });
   });
 
@@ -49,12 +54,37 @@ describe('planTraining', () => {
   });
 
   it('counts the requests that a provider with small requests needs, and the time at its rate', () => {
-    const provider = { ...input({}).provider, promptsPerRequest: 16, imagesPerRequest: 100, requestsPerSecond: 8 };
-    const plan = planTraining(input({ requests: 160 }, { provider }));
+    const provider = { ...input({}).provider, requestsPerSecond: 8 };
+    const calls = { promptsPerRequest: 16, imagesPerRequest: 100 };
+    const plan = planTraining(input({ requests: 160 }, { calls, provider }));
     // 3 parts of the candidates × 4 parts of the images, and 4 parts for the centre.
     expect(plan.perGeneration.requests).toBe(16);
     expect(plan.generations).toBe(10);
     expect(plan.secondsAtProviderLimits).toBe(20);
+  });
+
+  it('counts the requests that large images need', () => {
+    const photos = new Array<number>(352).fill(800_000);
+    const calls = { promptsPerRequest: 40, imagesPerRequest: 1024, bytes: { perRequest: 2 ** 25, perPrompt: 2048 } };
+    const plan = planTraining(input({ promptEvaluations: 41 }, { trainingImages: photos, calls }));
+    // 41 photos fit in a request.
+    expect(plan.perGeneration).toMatchObject({ requests: 2 * 9, promptEvaluations: 41, imageQueries: 41 * 352 });
+  });
+
+  it('keeps all that decides how calls are cut', () => {
+    const trainingImages = Array.from({ length: 50 }, (_, i) => 1000 * (i % 7));
+    const calls = {
+      promptsPerRequest: 16,
+      imagesPerRequest: 100,
+      imageQueriesPerRequest: 256,
+      bytes: { perRequest: 50_000, perPrompt: 100 },
+    };
+    const plan = planTraining(input({ promptEvaluations: 41 }, { trainingImages, calls }));
+    const stored = JSON.parse(JSON.stringify(plan)) as TrainingPlan;
+    expect(cutIntoCalls(40, trainingImages, stored)).toEqual(cutIntoCalls(40, trainingImages, calls));
+    expect(plan.perGeneration.requests).toBe(
+      cutIntoCalls(40, trainingImages, stored).length + cutIntoCalls(1, trainingImages, stored).length,
+    );
   });
 
   it('prices every call, rounded up', () => {

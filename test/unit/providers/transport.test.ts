@@ -1,5 +1,10 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { ProviderCallError } from '../../../src/providers/provider-call-error.js';
 import { retryAfterSeconds, Transport, type TransportOptions } from '../../../src/providers/transport.js';
@@ -44,6 +49,21 @@ async function failureOf(call: Promise<unknown>): Promise<ProviderCallError> {
   );
 }
 
+/** A server whose certificate, for `localhost` alone, nobody has signed. */
+async function serveWithOwnCertificate(): Promise<number> {
+  const folder = mkdtempSync(join(tmpdir(), 'craft-tls-'));
+  const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
+  const options = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost';
+  execFileSync('openssl', [...options.split(' '), '-keyout', key, '-out', cert], { stdio: 'ignore' });
+  const server = createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) }, (_, response) => response.end());
+  rmSync(folder, { recursive: true });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  closers.push(() => {
+    server.close();
+  });
+  return (server.address() as AddressInfo).port;
+}
+
 const GET = { method: 'GET', path: '/x' } as const;
 
 describe('Transport', () => {
@@ -77,6 +97,70 @@ describe('Transport', () => {
   it('knows that a refused connection was not billed', async () => {
     const error = await failureOf(open('http://127.0.0.1:1').send(GET));
     expect(error).toMatchObject({ code: 'provider_unreachable', billing: 'unbilled', retryable: true });
+  });
+
+  it('knows that a failed TLS handshake was not billed, and does not repeat it', async () => {
+    const port = await serveWithOwnCertificate();
+    const error = await failureOf(open(`https://localhost:${port}`).send(GET));
+    expect(error).toMatchObject({ code: 'provider_tls_failed', billing: 'unbilled', retryable: false });
+    expect(error.message).toContain('DEPTH_ZERO_SELF_SIGNED_CERT');
+    expect(error.message).toContain('NODE_EXTRA_CA_CERTS');
+  });
+
+  it('knows that nothing was billed where no TLS is spoken', async () => {
+    const url = await serve((_, response) => response.end());
+    const error = await failureOf(open(url.replace('http:', 'https:')).send(GET));
+    expect(error).toMatchObject({ code: 'provider_tls_failed', billing: 'unbilled', retryable: false });
+  });
+
+  it('knows that a request which cannot be written was not billed', async () => {
+    const url = await serve((_, response) => response.end());
+    const error = await failureOf(open(url, { headers: { 'x-key': 'two\nlines' } }).send(GET));
+    expect(error).toMatchObject({ code: 'provider_request_invalid', billing: 'unbilled', retryable: false });
+  });
+
+  it('waits on closing for the requests in flight, and sends no others', async () => {
+    let served = 0;
+    const url = await serve((_, response) => {
+      served++;
+      setTimeout(() => response.end('late'), 200);
+    });
+    const transport = open(url, { concurrency: 1 });
+    const inFlight = transport.send(GET);
+    const waiting = failureOf(transport.send(GET));
+    await expect.poll(() => served).toBe(1);
+    let closed = false;
+    const closing = transport.close().then(() => {
+      closed = true;
+    });
+    expect((await inFlight).body.toString()).toBe('late');
+    expect(closed).toBe(false);
+    await closing;
+    expect(await waiting).toMatchObject({ code: 'provider_closed', billing: 'unbilled', retryable: false });
+    expect(await failureOf(transport.send(GET))).toMatchObject({ code: 'provider_closed', billing: 'unbilled' });
+    expect(served).toBe(1);
+  });
+
+  it('breaks off what is in flight when patience ends, without knowing whether it was billed', async () => {
+    let served = 0;
+    const url = await serve(() => {
+      served++;
+    });
+    const transport = open(url);
+    const inFlight = failureOf(transport.send(GET));
+    await expect.poll(() => served).toBe(1);
+    await transport.close(50);
+    expect(await inFlight).toMatchObject({ code: 'provider_connection_lost', billing: 'unknown' });
+  });
+
+  it('frees the connection of an answer that is announced as too large', async () => {
+    const url = await serve((request, response) => {
+      if (request.url === '/large') response.writeHead(200, { 'content-length': '1001' }).write('begins');
+      else response.end('ok');
+    });
+    const transport = open(url, { concurrency: 1 });
+    await failureOf(transport.send({ method: 'GET', path: '/large' }));
+    expect((await transport.send(GET)).body.toString()).toBe('ok');
   });
 
   it('does not know whether a lost connection was billed', async () => {

@@ -1,0 +1,35 @@
+import Fastify from 'fastify';
+import { describe, expect, it } from 'vitest';
+import { BudgetExceededError, ConflictError, CraftError } from '../../../src/errors.js';
+import { registerErrorReplies } from '../../../src/http/plugins/error-replies.js';
+import { pageQuery } from '../../../src/http/schemas/common.js';
+import { type Billing, ProviderCallError } from '../../../src/providers/provider-call-error.js';
+
+const callFailed = (billing: Billing) =>
+  new ProviderCallError({ code: 'provider_timeout', message: 'Late.', billing, retryable: true });
+
+describe('error replies', () => {
+  it.each<[string, Error, string | undefined]>([
+    ['a conflict', new ConflictError({ code: 'c', message: 'm' }), 'false'],
+    ['a call that may have been billed', callFailed('unknown'), 'false'],
+    ['a call that was billed', callFailed('billed'), 'false'],
+    ['a call that was not billed', callFailed('unbilled'), undefined],
+    ['a spent budget', new BudgetExceededError({ code: 'c', message: 'm' }), undefined],
+    ['trouble of our own', new CraftError(503, 'server_error', { code: 'c', message: 'm' }), undefined],
+  ])('tell SDKs whether to repeat: %s', async (_, error, expected) => {
+    const app = Fastify();
+    registerErrorReplies(app);
+    app.get('/', async () => {
+      throw error;
+    });
+    const response = await app.inject('/');
+    expect(response.headers['x-should-retry']).toBe(expected);
+    await app.close();
+  });
+});
+
+describe('pageQuery', () => {
+  it('takes the longest adapter id as a cursor', () => {
+    expect(pageQuery.safeParse({ after: 'a'.repeat(145) }).success).toBe(true);
+  });
+});
