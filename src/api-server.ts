@@ -9,6 +9,7 @@ import type { Config } from './config.js';
 import type { Core } from './core.js';
 import { buildApp } from './http/app.js';
 import { EventFeed } from './jobs/event-feed.js';
+import { JobQueries } from './jobs/job-queries.js';
 import { JobService } from './jobs/job-service.js';
 import { startUpkeep } from './jobs/upkeep.js';
 import { openQueueConnection, openTrainingQueue } from './queue/queue.js';
@@ -32,7 +33,8 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
   const queue = await openTrainingQueue(openQueueConnection({ redisUrl: config.redisUrl, connectionString }), log);
   const events = new EventFeed(connectionString, log);
   await events.open();
-  const jobs = new JobService(database, ledger, datasets, providers, queue, log);
+  const jobQueries = new JobQueries(database, ledger);
+  const jobs = new JobService(database, ledger, datasets, providers, jobQueries, queue, log);
   const apiKeys = new ApiKeys(database);
   const key = config.apiKey
     ? { value: config.apiKey, made: false }
@@ -46,6 +48,7 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
       datasets,
       providers,
       jobs,
+      jobQueries,
       events,
       adapters: new AdapterStore(database, ledger, providers),
       predictor: new Predictor(database, ledger, providers, worker),

@@ -3,6 +3,7 @@ import type { Adapter } from '../db/generated/client.js';
 import { InvalidRequestError, NotFoundError } from '../errors.js';
 import { newId } from '../ids.js';
 import type { Ledger } from '../ledger/ledger.js';
+import { badCursor, NEWEST_FIRST, olderThan, type Page, type PageRequest } from '../paging.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import { decodeAdapter } from './adapter-file.js';
 
@@ -17,23 +18,15 @@ export class AdapterStore {
   ) {}
 
   /** Newest first. */
-  async list({ limit, after }: { limit: number; after?: string }): Promise<{ data: AdapterInfo[]; hasMore: boolean }> {
+  async list({ limit, after }: PageRequest): Promise<Page<AdapterInfo>> {
     const cursor = after === undefined ? null : await this.database.adapter.findUnique({ where: { id: after } });
-    if (after !== undefined && !cursor) {
-      throw new InvalidRequestError({
-        code: 'invalid_cursor',
-        param: 'after',
-        message: `"${after}" is no id of an item in this list. Use the last id of the page before.`,
-      });
-    }
+    if (after !== undefined && !cursor) throw badCursor(after);
     const rows = await this.database.adapter.findMany({
       where: {
         deletedAt: null,
-        ...(cursor
-          ? { OR: [{ createdAt: { lt: cursor.createdAt } }, { createdAt: cursor.createdAt, id: { lt: cursor.id } }] }
-          : {}),
+        ...(cursor ? olderThan(cursor) : {}),
       },
-      orderBy: [{ createdAt: 'desc' }, { id: 'desc' }],
+      orderBy: NEWEST_FIRST,
       take: limit + 1,
       omit: { weights: true },
       include: { provider: { select: { name: true } } },

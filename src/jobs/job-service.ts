@@ -3,43 +3,25 @@ import type { Logger } from 'pino';
 import type { Dataset } from '../datasets/dataset.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import { type Database, Prisma } from '../db/client.js';
-import type { Job, JobEvent } from '../db/generated/client.js';
 import { ConflictError, InvalidRequestError, NotFoundError } from '../errors.js';
 import { newId } from '../ids.js';
-import type { Balance, Ledger } from '../ledger/ledger.js';
+import type { Ledger } from '../ledger/ledger.js';
 import { callLimits, imageTooLarge } from '../providers/call-limits.js';
 import { largestImageBytes } from '../providers/calls.js';
 import type { ProviderInfo, ProviderStore } from '../providers/provider-store.js';
 import { type NewJobEvent, recordEvents } from './events.js';
 import { discardTrainingState } from './job-ownership.js';
+import type { JobDetails, JobQueries } from './job-queries.js';
 import { type JobRequest, toQueryLimits } from './job-request.js';
 import { chooseImages, type LabelledSet } from './labelled-images.js';
 import { planTraining, type TrainingPlan } from './plan.js';
-import { illegalTransition, statusesBefore } from './state-machine.js';
+import { illegalTransition, statusesBefore, UNFINISHED_STATUSES } from './state-machine.js';
 
 /** Hands a job to the workers. Adding one that is queued already changes nothing. */
 export interface JobQueue {
   add(jobId: string): Promise<void>;
   remove(jobId: string): Promise<void>;
   has(jobId: string): Promise<boolean>;
-}
-
-/** A job with what its answer needs: provider name, what it spent and its adapter. */
-export interface JobDetails {
-  job: Job;
-  model: string;
-  balance: Balance;
-  fineTunedModel: string | null;
-}
-
-export interface Page<Item> {
-  data: Item[];
-  hasMore: boolean;
-}
-
-export interface PageRequest {
-  limit: number;
-  after?: string;
 }
 
 /** A plan with everything that was decided on the way to it. */
@@ -55,12 +37,14 @@ interface IdempotencyKey {
   key: string;
 }
 
+/** Everything that brings a job about or ends it from outside; its worker does the rest (runner.ts). */
 export class JobService {
   constructor(
     private readonly database: Database,
     private readonly ledger: Ledger,
     private readonly datasets: DatasetStore,
     private readonly providers: ProviderStore,
+    private readonly queries: JobQueries,
     private readonly queue: JobQueue,
     private readonly log: Logger,
   ) {}
@@ -125,7 +109,7 @@ export class JobService {
     const requestHash = new Uint8Array(createHash('sha256').update(JSON.stringify(request)).digest());
     if (idempotency) {
       const earlier = await this.earlierJob(idempotency, requestHash);
-      if (earlier) return this.get(earlier);
+      if (earlier) return this.queries.get(earlier);
     }
     const { provider, seed, plan } = await this.plan(request);
     const id = newId('ftjob-');
@@ -157,34 +141,11 @@ export class JobService {
       const duplicate = error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2002';
       const earlier = duplicate && idempotency ? await this.earlierJob(idempotency, requestHash) : null;
       if (!earlier) throw error;
-      return this.get(earlier);
+      return this.queries.get(earlier);
     }
     // The job exists now, whatever becomes of its queue entry: one that is missing is put back by requeueOrphans.
     await this.queue.add(id).catch((err) => this.log.error({ err, jobId: id }, 'could not queue a job yet'));
-    return this.get(id);
-  }
-
-  async get(id: string): Promise<JobDetails> {
-    const job = await this.database.job.findUnique({ where: { id }, include: INCLUDED });
-    if (!job) throw jobNotFound(id);
-    return toDetails(job, await this.ledger.balance(id));
-  }
-
-  async list({ limit, after }: PageRequest): Promise<Page<JobDetails>> {
-    const cursor = after === undefined ? undefined : await this.database.job.findUnique({ where: { id: after } });
-    if (after !== undefined && !cursor) throw badCursor(after);
-    const rows = await this.database.job.findMany({
-      where: cursor ? olderThan(cursor) : {},
-      orderBy: [{ createdAt: 'desc' }, { id: 'desc' }],
-      take: limit + 1,
-      include: INCLUDED,
-    });
-    const page = rows.slice(0, limit);
-    const balances = await this.ledger.balances(page.map((job) => job.id));
-    return {
-      data: page.map((job) => toDetails(job, balances.get(job.id)!)),
-      hasMore: rows.length > limit,
-    };
+    return this.queries.get(id);
   }
 
   /** Stops a job: its worker is refused at its next provider call. */
@@ -198,49 +159,9 @@ export class JobService {
       await recordEvents(tx, id, [{ level: 'info', type: 'message', message: 'The job was cancelled.' }]);
       return true;
     });
-    if (!cancelled) throw illegalTransition(id, 'cancelled', (await this.get(id)).job.status);
+    if (!cancelled) throw illegalTransition(id, 'cancelled', (await this.queries.get(id)).job.status);
     await this.unqueue(id).catch((err) => this.log.warn({ err, jobId: id }, 'could not unqueue a cancelled job'));
-    return this.get(id);
-  }
-
-  /** Newest first, as OpenAI's endpoint lists them; `after` is the id of an event. */
-  async events(jobId: string, { limit, after }: PageRequest): Promise<Page<JobEvent>> {
-    await this.requireJob(jobId);
-    const before = after === undefined ? undefined : parseEventId(after);
-    const rows = await this.database.jobEvent.findMany({
-      where: { jobId, ...(before === undefined ? {} : { id: { lt: before } }) },
-      orderBy: { id: 'desc' },
-      take: limit + 1,
-    });
-    return { data: rows.slice(0, limit), hasMore: rows.length > limit };
-  }
-
-  /** Oldest first, for live streams. */
-  async eventsSince(jobId: string, after: bigint, limit: number): Promise<JobEvent[]> {
-    return this.database.jobEvent.findMany({
-      where: { jobId, id: { gt: after } },
-      orderBy: { id: 'asc' },
-      take: limit,
-    });
-  }
-
-  async status(jobId: string): Promise<string> {
-    return (await this.requireJob(jobId)).status;
-  }
-
-  /** Newest first, without their weights. */
-  async checkpoints(jobId: string, { limit, after }: PageRequest) {
-    const job = await this.database.job.findUnique({ where: { id: jobId }, include: INCLUDED });
-    if (!job) throw jobNotFound(jobId);
-    const cursor = after === undefined ? null : await this.database.checkpoint.findUnique({ where: { id: after } });
-    if (after !== undefined && cursor?.jobId !== jobId) throw badCursor(after);
-    const rows = await this.database.checkpoint.findMany({
-      where: { jobId, ...(cursor ? { generation: { lt: cursor.generation } } : {}) },
-      orderBy: { generation: 'desc' },
-      take: limit + 1,
-      omit: { weights: true },
-    });
-    return { data: rows.slice(0, limit), hasMore: rows.length > limit, fineTunedModel: job.adapter?.id ?? null };
+    return this.queries.get(id);
   }
 
   /**
@@ -250,7 +171,7 @@ export class JobService {
    */
   async requeueOrphans(): Promise<number> {
     const jobs = await this.database.job.findMany({
-      where: { status: { in: ['validating_files', 'queued', 'running'] } },
+      where: { status: { in: UNFINISHED_STATUSES } },
       select: { id: true },
     });
     let requeued = 0;
@@ -266,7 +187,7 @@ export class JobService {
   async requireFileUnused(fileId: string): Promise<void> {
     const job = await this.database.job.findFirst({
       where: {
-        status: { in: ['validating_files', 'queued', 'running'] },
+        status: { in: UNFINISHED_STATUSES },
         OR: [{ trainingFileId: fileId }, { validationFileId: fileId }],
       },
       select: { id: true },
@@ -283,12 +204,6 @@ export class JobService {
   private async unqueue(id: string): Promise<void> {
     await this.queue.remove(id);
     if (!(await this.queue.has(id))) await this.ledger.leaveUnknownOf(id);
-  }
-
-  private async requireJob(id: string): Promise<{ status: string }> {
-    const job = await this.database.job.findUnique({ where: { id }, select: { status: true } });
-    if (!job) throw jobNotFound(id);
-    return job;
   }
 
   private async openFile(id: string, param: string): Promise<Dataset> {
@@ -344,23 +259,6 @@ async function holdInputs(tx: Prisma.TransactionClient, providerId: string, file
   });
 }
 
-const INCLUDED = { provider: { select: { name: true } }, adapter: { select: { id: true } } } as const;
-
-function toDetails(
-  row: Job & { provider: { name: string }; adapter: { id: string } | null },
-  balance: Balance,
-): JobDetails {
-  const { provider, adapter, ...job } = row;
-  return { job, model: provider.name, balance, fineTunedModel: adapter?.id ?? null };
-}
-
-/** Rows that come after `cursor` when the newest come first. */
-export function olderThan(cursor: { createdAt: Date; id: string }) {
-  return {
-    OR: [{ createdAt: { lt: cursor.createdAt } }, { createdAt: cursor.createdAt, id: { lt: cursor.id } }],
-  };
-}
-
 function created(plan: TrainingPlan): NewJobEvent {
   return {
     level: 'info',
@@ -370,38 +268,4 @@ function created(plan: TrainingPlan): NewJobEvent {
       `classes, ${plan.total.promptEvaluations} prompt evaluations, ${plan.total.imageQueries} image queries, ` +
       `${plan.total.requests} requests.`,
   };
-}
-
-function jobNotFound(id: string): NotFoundError {
-  return new NotFoundError({
-    code: 'job_not_found',
-    param: 'fine_tuning_job_id',
-    message: `There is no job ${id}. GET /v1/fine_tuning/jobs lists them.`,
-  });
-}
-
-export function badCursor(after: string): InvalidRequestError {
-  return new InvalidRequestError({
-    code: 'invalid_cursor',
-    param: 'after',
-    message: `"${after}" is no id of an item in this list. Use the last id of the page before.`,
-  });
-}
-
-const EVENT_ID_PREFIX = 'ftevent-';
-
-export function eventId(id: bigint): string {
-  return `${EVENT_ID_PREFIX}${id}`;
-}
-
-/** @param param where the id came from, for the error */
-export function parseEventId(text: string, param = 'after'): bigint {
-  const digits = /^ftevent-(\d{1,18})$/.exec(text)?.[1];
-  if (digits !== undefined) return BigInt(digits);
-  if (param === 'after') throw badCursor(text);
-  throw new InvalidRequestError({
-    code: 'invalid_cursor',
-    param,
-    message: `"${text.slice(0, 64)}" is no id of an event. Send the last id that the stream gave, or leave it out.`,
-  });
 }

@@ -13,13 +13,16 @@ const ALLOWED_FROM: Record<Exclude<JobStatus, 'validating_files'>, JobStatus[]> 
   cancelled: ['validating_files', 'queued', 'running'],
 };
 
+/** A job in one of these still needs its files and its provider. */
+export const UNFINISHED_STATUSES: JobStatus[] = ['validating_files', 'queued', 'running'];
+
 /** The states from which a job may enter `target`. A running job is claimed again when its worker was lost. */
 export function statusesBefore(target: Exclude<JobStatus, 'validating_files'>): JobStatus[] {
   return ALLOWED_FROM[target];
 }
 
 export function isTerminal(status: JobStatus): boolean {
-  return status === 'succeeded' || status === 'failed' || status === 'cancelled';
+  return !UNFINISHED_STATUSES.includes(status);
 }
 
 /** 409 for a transition that the current state does not allow. */

@@ -21,7 +21,9 @@ export function findRedisServer(): string | undefined {
     try {
       accessSync(candidate, constants.X_OK);
       return candidate;
-    } catch {}
+    } catch {
+      // Not in this folder.
+    }
   }
   console.warn('The tests on Redis are skipped: there is no redis-server on the PATH.');
   return undefined;

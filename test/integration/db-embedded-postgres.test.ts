@@ -13,6 +13,7 @@ import { postmasterPid, runs, startPostgresUser } from '../helpers/postgres-proc
 
 const log = pino({ level: 'silent' });
 const isRoot = process.getuid?.() === 0;
+if (!isRoot) console.warn('The tests of running as root are skipped: this is an ordinary user.');
 /** CAP_DAC_OVERRIDE alone, as /proc shows it. */
 const DAC_OVERRIDE = 2n;
 

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { chmod, chown, mkdir, open, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { childEnvironment } from '../../config.js';
 import { EmbeddedPostgresError } from './errors.js';
 import { SUPERUSER } from './postmaster.js';
 import { chooseRunAs, clusterOwner, type RunAs } from './run-as.js';
@@ -143,5 +144,5 @@ async function existingOwner(folder: string): Promise<{ uid: number; gid: number
 
 /** Settings of other Postgres installations (`PGDATA` …) and the user's locale must not reach ours. */
 function environment(): NodeJS.ProcessEnv {
-  return { PATH: process.env.PATH, LC_ALL: 'C' };
+  return { PATH: childEnvironment({}).PATH, LC_ALL: 'C' };
 }

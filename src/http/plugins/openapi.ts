@@ -38,16 +38,13 @@ export async function registerOpenApi(app: FastifyInstance, version: string): Pr
       const result = jsonSchemaTransform(input);
       const bodies = input.route.config?.documentedBodies;
       if (!bodies) return result;
-      // biome-ignore lint/suspicious/noExplicitAny: the transform's result type hides the request body's shape.
-      (result.schema as any).body = {
-        content: Object.fromEntries(
-          Object.entries(bodies).map(([mediaType, schema]) => [
-            mediaType,
-            { schema: withoutDialect(z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' })) },
-          ]),
-        ),
-      };
-      return result;
+      const content = Object.fromEntries(
+        Object.entries(bodies).map(([mediaType, schema]) => [
+          mediaType,
+          { schema: withoutDialect(z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' })) },
+        ]),
+      );
+      return { ...result, schema: Object.assign(result.schema, { body: { content } }) };
     },
     transformObject: (input) => withoutUnusedSchemas(jsonSchemaTransformObject(input) as Document) as never,
   });

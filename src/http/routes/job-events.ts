@@ -3,7 +3,7 @@ import type { ServerResponse } from 'node:http';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { Subscription } from '../../jobs/event-feed.js';
-import { parseEventId } from '../../jobs/job-service.js';
+import { parseEventId } from '../../jobs/event-id.js';
 import { isTerminal, type JobStatus } from '../../jobs/state-machine.js';
 import { errorResponses, pageQuery, toList } from '../schemas/common.js';
 import { jobEventListSchema, toJobEvent } from '../schemas/jobs.js';
@@ -14,7 +14,7 @@ const BATCH = 500;
 const LOOK_AGAIN_MS = 15_000;
 
 export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { jobs, events } = services;
+  const { jobQueries, events } = services;
   /** Streams last as long as jobs do; a shutdown ends them, and their clients resume elsewhere. */
   const open = new Set<AbortController>();
   app.addHook('preClose', async () => {
@@ -39,10 +39,10 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
     async (request, reply) => {
       const jobId = request.params.fine_tuning_job_id;
       if (!request.headers.accept?.includes('text/event-stream')) {
-        const page = await jobs.events(jobId, request.query);
+        const page = await jobQueries.events(jobId, request.query);
         return toList(page.data.map(toJobEvent), page.hasMore);
       }
-      await jobs.status(jobId);
+      await jobQueries.status(jobId);
       const lastEventId = request.headers['last-event-id'];
       const after = typeof lastEventId === 'string' ? parseEventId(lastEventId, 'Last-Event-ID') : 0n;
       reply.hijack();
@@ -83,8 +83,8 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
     };
     while (!signal.aborted && !raw.writableEnded) {
       // The status is read first: when it is final, every event was there before it was read.
-      const status = await jobs.status(jobId);
-      const batch = await jobs.eventsSince(jobId, last, BATCH);
+      const status = await jobQueries.status(jobId);
+      const batch = await jobQueries.eventsSince(jobId, last, BATCH);
       for (const event of batch) {
         const data = toJobEvent(event);
         await write(`id: ${data.id}\nevent: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`);

@@ -17,7 +17,7 @@ const params = z.object({ fine_tuning_job_id: z.string().max(128) });
 const PATH = '/fine_tuning/jobs';
 
 export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { jobs } = services;
+  const { jobs, jobQueries } = services;
 
   app.post(
     PATH,
@@ -72,7 +72,7 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
       },
     },
     async (request) => {
-      const page = await jobs.list(request.query);
+      const page = await jobQueries.list(request.query);
       return toList(page.data.map(toJob), page.hasMore);
     },
   );
@@ -88,7 +88,7 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
         response: { 200: jobSchema, ...errorResponses },
       },
     },
-    async (request) => toJob(await jobs.get(request.params.fine_tuning_job_id)),
+    async (request) => toJob(await jobQueries.get(request.params.fine_tuning_job_id)),
   );
 
   app.post(
@@ -119,7 +119,7 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
       },
     },
     async (request) => {
-      const page = await jobs.checkpoints(request.params.fine_tuning_job_id, request.query);
+      const page = await jobQueries.checkpoints(request.params.fine_tuning_job_id, request.query);
       return toList(
         page.data.map((row) => toCheckpoint(row, page.fineTunedModel)),
         page.hasMore,

@@ -1,8 +1,9 @@
 import { z } from 'zod';
 import type { JobEvent } from '../../db/client.js';
+import { eventId } from '../../jobs/event-id.js';
 import type { JobMetrics } from '../../jobs/job-ownership.js';
+import type { JobDetails } from '../../jobs/job-queries.js';
 import { type JobMethod, methodSchema } from '../../jobs/job-request.js';
-import { eventId, type JobDetails } from '../../jobs/job-service.js';
 import type { TrainingPlan } from '../../jobs/plan.js';
 import { JOB_STATUSES, type JobStatus } from '../../jobs/state-machine.js';
 import { BUDGET_PARAMETERS } from '../../ledger/ledger.js';

@@ -266,7 +266,9 @@ describe('CraftTrainer', () => {
         await score(request, (index, logits) => {
           try {
             receive(index, logits.with(7, Number.NEGATIVE_INFINITY));
-          } catch {}
+          } catch {
+            // The caller swallows it; the trainer must not.
+          }
         });
       },
     ],

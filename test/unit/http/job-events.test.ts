@@ -16,7 +16,7 @@ const EVENTS = 100_000;
 async function start() {
   let read = 0;
   const services = {
-    jobs: {
+    jobQueries: {
       status: async () => 'succeeded',
       async eventsSince(_: string, after: bigint, limit: number) {
         const count = Math.min(limit, EVENTS - Number(after));

@@ -1,0 +1,109 @@
+import type { Database } from '../db/client.js';
+import type { Job, JobEvent } from '../db/generated/client.js';
+import { NotFoundError } from '../errors.js';
+import type { Balance, Ledger } from '../ledger/ledger.js';
+import { badCursor, NEWEST_FIRST, olderThan, type Page, type PageRequest, toPage } from '../paging.js';
+import { parseEventId } from './event-id.js';
+
+/** A job with what its answer needs: provider name, what it spent and its adapter. */
+export interface JobDetails {
+  job: Job;
+  model: string;
+  balance: Balance;
+  fineTunedModel: string | null;
+}
+
+/** What can be read of jobs. */
+export class JobQueries {
+  constructor(
+    private readonly database: Database,
+    private readonly ledger: Ledger,
+  ) {}
+
+  async get(id: string): Promise<JobDetails> {
+    const job = await this.database.job.findUnique({ where: { id }, include: INCLUDED });
+    if (!job) throw jobNotFound(id);
+    return toDetails(job, await this.ledger.balance(id));
+  }
+
+  async list({ limit, after }: PageRequest): Promise<Page<JobDetails>> {
+    const cursor = after === undefined ? undefined : await this.database.job.findUnique({ where: { id: after } });
+    if (after !== undefined && !cursor) throw badCursor(after);
+    const rows = await this.database.job.findMany({
+      where: cursor ? olderThan(cursor) : {},
+      orderBy: NEWEST_FIRST,
+      take: limit + 1,
+      include: INCLUDED,
+    });
+    const page = rows.slice(0, limit);
+    const balances = await this.ledger.balances(page.map((job) => job.id));
+    return {
+      data: page.map((job) => toDetails(job, balances.get(job.id)!)),
+      hasMore: rows.length > limit,
+    };
+  }
+
+  /** Newest first, as OpenAI's endpoint lists them; `after` is the id of an event. */
+  async events(jobId: string, { limit, after }: PageRequest): Promise<Page<JobEvent>> {
+    await this.requireJob(jobId);
+    const before = after === undefined ? undefined : parseEventId(after);
+    const rows = await this.database.jobEvent.findMany({
+      where: { jobId, ...(before === undefined ? {} : { id: { lt: before } }) },
+      orderBy: { id: 'desc' },
+      take: limit + 1,
+    });
+    return toPage(rows, limit);
+  }
+
+  /** Oldest first, for live streams. */
+  async eventsSince(jobId: string, after: bigint, limit: number): Promise<JobEvent[]> {
+    return this.database.jobEvent.findMany({
+      where: { jobId, id: { gt: after } },
+      orderBy: { id: 'asc' },
+      take: limit,
+    });
+  }
+
+  async status(jobId: string): Promise<string> {
+    return (await this.requireJob(jobId)).status;
+  }
+
+  /** Newest first, without their weights. */
+  async checkpoints(jobId: string, { limit, after }: PageRequest) {
+    const job = await this.database.job.findUnique({ where: { id: jobId }, include: INCLUDED });
+    if (!job) throw jobNotFound(jobId);
+    const cursor = after === undefined ? null : await this.database.checkpoint.findUnique({ where: { id: after } });
+    if (after !== undefined && cursor?.jobId !== jobId) throw badCursor(after);
+    const rows = await this.database.checkpoint.findMany({
+      where: { jobId, ...(cursor ? { generation: { lt: cursor.generation } } : {}) },
+      orderBy: { generation: 'desc' },
+      take: limit + 1,
+      omit: { weights: true },
+    });
+    return { ...toPage(rows, limit), fineTunedModel: job.adapter?.id ?? null };
+  }
+
+  private async requireJob(id: string): Promise<{ status: string }> {
+    const job = await this.database.job.findUnique({ where: { id }, select: { status: true } });
+    if (!job) throw jobNotFound(id);
+    return job;
+  }
+}
+
+const INCLUDED = { provider: { select: { name: true } }, adapter: { select: { id: true } } } as const;
+
+function toDetails(
+  row: Job & { provider: { name: string }; adapter: { id: string } | null },
+  balance: Balance,
+): JobDetails {
+  const { provider, adapter, ...job } = row;
+  return { job, model: provider.name, balance, fineTunedModel: adapter?.id ?? null };
+}
+
+function jobNotFound(id: string): NotFoundError {
+  return new NotFoundError({
+    code: 'job_not_found',
+    param: 'fine_tuning_job_id',
+    message: `There is no job ${id}. GET /v1/fine_tuning/jobs lists them.`,
+  });
+}
