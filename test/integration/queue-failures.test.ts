@@ -14,6 +14,7 @@ const log = pino({ level: 'silent' });
 describeQueue('the training queue when things end early,', (context) => {
   it('hands a running job back when the worker closes, and another goes on at once', async () => {
     const reasons: unknown[] = [];
+    const started = deferred<void>();
     const first = await context.startWorker({
       process: (_, signal) =>
         new Promise((_, reject) => {
@@ -21,14 +22,13 @@ describeQueue('the training queue when things end early,', (context) => {
             reasons.push(signal.reason);
             reject(new HandBack());
           });
+          started.resolve();
         }),
     });
     await context.queue.add('ftjob-a');
-    await vi.waitFor(async () => expect((await context.queue.counts()).active).toBe(1), SOON);
-    await vi.waitFor(async () => {
-      await first.close();
-      expect(reasons).toEqual([expect.any(HandBack)]);
-    }, SOON);
+    await started.promise;
+    await first.close();
+    expect(reasons).toEqual([expect.any(HandBack)]);
     expect(await context.queue.counts()).toMatchObject({ waiting: 1, active: 0, delayed: 0 });
 
     const process = vi.fn(async () => {});
