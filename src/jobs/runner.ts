@@ -112,11 +112,8 @@ class Run {
     this.trainer = await this.openTrainer(compute);
     const answers = await StoredAnswers.open(this.options.database, job.id);
     const callLimits = job.plan as unknown as TrainingPlan;
-    const scorer = new MeteredScorer({
-      ...{ jobId: job.id, epoch, worker, provider, ledger, images, signal },
-      answers,
-      callLimits,
-    });
+    const jobId = job.id;
+    const scorer = new MeteredScorer({ jobId, epoch, worker, provider, ledger, images, answers, callLimits, signal });
 
     let stopReason: string | null = null;
     // Of the state after the last whole generation; a budget that ends inside the next one leaves this as the result.
