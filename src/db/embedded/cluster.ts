@@ -116,6 +116,8 @@ export async function spawnServer(
     max_connections: 100,
     shared_buffers: '64MB',
     max_wal_size: '256MB',
+    // Training states and answers are megabytes that are soon replaced: their space is used again, not grown.
+    autovacuum_naptime: '5s',
     wal_compression: 'on',
     log_checkpoints: 'off',
     log_timezone: 'UTC',
