@@ -67,8 +67,14 @@ export async function buildApp(services: Services, options: AppOptions): Promise
   await registerOpenApi(app, options.version);
 
   app.decorateRequest('caller');
+  let closing = false;
+  app.addHook('preClose', async () => {
+    closing = true;
+  });
   app.addHook('onSend', async (request, reply) => {
     reply.header('x-request-id', request.id);
+    // A connection that a client keeps would hold the shutdown up for as long as it may idle.
+    if (closing) reply.header('connection', 'close');
   });
   app.addHook('onResponse', async (request, reply) => {
     const { method, routeOptions } = request;
