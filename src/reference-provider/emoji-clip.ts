@@ -1,14 +1,14 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { InferenceSession } from 'onnxruntime-node';
 import { ImageFeatures } from './image-features.js';
+import type { ImageInput } from './image-input.js';
 import { cosineLogits } from './logits.js';
 import { type ModelConfig, readModelFiles } from './model-files.js';
 import { openSession } from './onnx-session.js';
 import { ClassList, type Prompt, TextFeatures } from './text-features.js';
 
 export interface ScoreRequest {
-  /** Encoded images, or ASCII references `sha256:<64 hex>` to images sent before. */
-  images: Uint8Array[];
+  images: ImageInput[];
   classNames: string[];
   prompts: Prompt[];
 }

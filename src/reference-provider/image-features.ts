@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto';
 import { type InferenceSession, Tensor } from 'onnxruntime-node';
 import sharp from 'sharp';
 import { InvalidRequestError, NotFoundError } from '../errors.js';
+import { type ImageInput, REFERENCE } from './image-input.js';
 import { normaliseRows } from './logits.js';
 import { LruCache } from './lru.js';
 import type { ModelConfig } from './model-files.js';
@@ -17,13 +17,6 @@ export class UnknownImagesError extends NotFoundError {
   }
 }
 
-/** An image of a request: its content hash and, unless it was given by reference, its encoded bytes. */
-interface ImageInput {
-  hash: string;
-  bytes?: Uint8Array;
-}
-
-const REFERENCE = 'sha256:';
 const MAX_PIXELS = 50_000_000;
 
 /** The vision tower behind a cache of features by content hash. */
@@ -39,12 +32,11 @@ export class ImageFeatures {
   }
 
   /**
-   * L2-normalised features [images, embed_dim] of encoded images (PNG, JPEG, WebP, GIF) or references `sha256:<hex>`.
+   * L2-normalised features [images, embed_dim] of images (PNG, JPEG, WebP, GIF).
    * @throws UnknownImagesError before anything is computed, when a reference is not known.
    * @throws InvalidRequestError when an image cannot be decoded.
    */
-  async of(elements: Uint8Array[]): Promise<Float32Array> {
-    const inputs = elements.map(readInput);
+  async of(inputs: ImageInput[]): Promise<Float32Array> {
     const features = await Promise.all(this.lookUp(inputs));
     const width = this.config.embed_dim;
     const rows = new Float32Array(inputs.length * width);
@@ -108,21 +100,6 @@ export class ImageFeatures {
     }
     return values;
   }
-}
-
-function readInput(element: Uint8Array, position: number): ImageInput {
-  const start = Buffer.from(element.buffer, element.byteOffset, Math.min(element.byteLength, 80)).toString('latin1');
-  if (!start.startsWith(REFERENCE)) {
-    return { hash: createHash('sha256').update(element).digest('hex'), bytes: element };
-  }
-  if (!/^sha256:[0-9a-f]{64}$/.test(start)) {
-    throw new InvalidRequestError({
-      code: 'invalid_image_reference',
-      message: `images[${position}]: a reference is "sha256:" and 64 lower-case hexadecimal digits.`,
-      param: 'images',
-    });
-  }
-  return { hash: start.slice(REFERENCE.length) };
 }
 
 // sharp reads more formats (SVG, TIFF, …) than a service should open to strangers.

@@ -1,6 +1,7 @@
 import { InvalidRequestError } from '../errors.js';
 import { findTensor, type InferRequest, type Tensor } from '../formats/open-inference-binary.js';
 import type { ScoreRequest } from './emoji-clip.js';
+import { readImageInput } from './image-input.js';
 import type { Prompt } from './text-features.js';
 
 /** What one inference request may ask for; published in the model's metadata. */
@@ -53,7 +54,7 @@ export function readScoreRequest(request: InferRequest, contextShape: ContextSha
       `${prompts.length} prompts × ${images.length} images × ${classNames.length} classes are ${textCount * images.length} logits; at most ${LIMITS.max_logits_per_request} fit in one request. Send fewer images or prompts.`,
     );
   }
-  return { images, classNames, prompts };
+  return { images: images.map(readImageInput), classNames, prompts };
 }
 
 function readPrompts(inputs: Tensor[], { tokens, width }: ContextShape): Prompt[] {
