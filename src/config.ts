@@ -27,6 +27,8 @@ const environment = z.object({
   CRAFT_PROVIDER_PORT: z.coerce.number().int().min(0).max(65535).default(0),
   CRAFT_PROVIDER_URL: z.url().optional(),
   CRAFT_PROVIDER_KEY: z.string().min(1).optional(),
+  CRAFT_PROVIDER_IDEMPOTENCY: flag.default(true),
+  CRAFT_PROVIDER_STATE: z.string().min(1).optional(),
   DATABASE_URL: z
     .string()
     .regex(/^postgres(ql)?:\/\//, 'needs the form postgresql://user:password@host:5432/database')
@@ -58,6 +60,10 @@ export interface Config {
   /** Where a separately run embedded provider is reached. */
   providerUrl?: string;
   providerKey?: string;
+  /** Whether the embedded provider honours idempotency keys. */
+  providerIdempotency: boolean;
+  /** Absolute path of the file in which the embedded provider keeps what it served. */
+  providerState?: string;
   databaseUrl?: string;
   redisUrl?: string;
   logLevel: string;
@@ -95,6 +101,8 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     providerPort: e.CRAFT_PROVIDER_PORT,
     providerUrl: e.CRAFT_PROVIDER_URL,
     providerKey: e.CRAFT_PROVIDER_KEY,
+    providerIdempotency: e.CRAFT_PROVIDER_IDEMPOTENCY,
+    providerState: e.CRAFT_PROVIDER_STATE === undefined ? undefined : resolve(e.CRAFT_PROVIDER_STATE),
     databaseUrl: e.DATABASE_URL,
     redisUrl: e.REDIS_URL,
     logLevel: e.LOG_LEVEL,

@@ -39,7 +39,13 @@ export async function startEmbeddedProvider(config: Config, log: Logger): Promis
 
   function launch() {
     const launched = fork(PROGRAM, ['provider'], {
-      env: childEnvironment({ HOST: '127.0.0.1', CRAFT_PROVIDER_PORT: String(port), CRAFT_PROVIDER_KEY: key }),
+      env: childEnvironment({
+        HOST: '127.0.0.1',
+        CRAFT_PROVIDER_PORT: String(port),
+        CRAFT_PROVIDER_KEY: key,
+        CRAFT_PROVIDER_IDEMPOTENCY: String(config.providerIdempotency),
+        CRAFT_PROVIDER_STATE: config.providerState,
+      }),
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     launched.once('exit', (code, signal) => {

@@ -16,6 +16,8 @@ export async function provider(config: Config): Promise<void> {
       port: config.providerPort,
       apiKeys: config.providerKey === undefined ? undefined : [config.providerKey],
       controlKey: config.providerKey,
+      idempotency: config.providerIdempotency,
+      stateFile: config.providerState,
       logger: { level: log.level, stream: process.stderr },
     });
     closers.unshift(() => running.close());

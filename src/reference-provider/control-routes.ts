@@ -4,17 +4,18 @@ import { InvalidRequestError } from '../errors.js';
 import { requireKey } from './authentication.js';
 import type { EmojiClip } from './emoji-clip.js';
 import type { Misbehaviour } from './misbehaviour.js';
-import type { UsageCounter } from './usage-counter.js';
+import type { Purchases } from './purchases.js';
 
 export interface ControlOptions {
   model: EmojiClip;
-  usage: UsageCounter;
+  purchases: Purchases;
   misbehaviour: Misbehaviour;
   controlKey?: string;
 }
 
 const usageQuery = z.object({ key: z.string().min(1).optional() });
 const resetBody = z.strictObject({
+  /** What was served, and the idempotency keys under which it was. */
   usage: z.boolean().default(true),
   misbehaviour: z.boolean().default(true),
   /** Also forget the images and texts seen so far. */
@@ -23,14 +24,14 @@ const resetBody = z.strictObject({
 
 /** What was served, and faults on request: for tests and for checking the books, not part of the inference protocol. */
 export async function controlRoutes(app: FastifyInstance, options: ControlOptions): Promise<void> {
-  const { usage, misbehaviour, model } = options;
+  const { purchases, misbehaviour, model } = options;
   app.addHook('onRequest', requireKey(options.controlKey === undefined ? undefined : [options.controlKey]));
 
-  app.get('/control/usage', async (request) => usage.report(parse(usageQuery, request.query).key));
+  app.get('/control/usage', async (request) => purchases.report(parse(usageQuery, request.query).key));
 
   app.post('/control/reset', async (request) => {
     const what = parse(resetBody, request.body ?? {});
-    if (what.usage) usage.reset();
+    if (what.usage) purchases.reset();
     if (what.misbehaviour) misbehaviour.configure({});
     if (what.caches) model.forget();
     return what;

@@ -1,4 +1,5 @@
 import type { EmojiClip } from './emoji-clip.js';
+import { IDEMPOTENCY_HEADER } from './idempotency-key.js';
 import { LIMITS, OUTPUT_NAME } from './infer-request.js';
 
 export const MODEL_VERSION = '1';
@@ -11,9 +12,9 @@ export const SERVER_METADATA = {
 
 /**
  * What `GET /v2/models/<name>` answers. `parameters` goes beyond the protocol: it tells a client which prompts the
- * model takes, so that it can be tuned without knowing it.
+ * model takes, so that it can be tuned without knowing it, and whether a retry may name the attempt that it repeats.
  */
-export function modelMetadata(model: EmojiClip, maxRequestBytes: number) {
+export function modelMetadata(model: EmojiClip, maxRequestBytes: number, idempotencyWindowSeconds?: number) {
   const { config } = model;
   const { context_positions, width, default_template } = config.text;
   const initial = model.initialContext();
@@ -41,6 +42,9 @@ export function modelMetadata(model: EmojiClip, maxRequestBytes: number) {
       image_references: 'sha256',
       ...LIMITS,
       max_request_bytes: maxRequestBytes,
+      ...(idempotencyWindowSeconds === undefined
+        ? {}
+        : { idempotency_header: IDEMPOTENCY_HEADER, idempotency_window_s: idempotencyWindowSeconds }),
     },
   };
 }

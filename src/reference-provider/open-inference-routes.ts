@@ -5,19 +5,22 @@ import {
   type EncodedBody,
   encodeInferResponse,
   HEADER_LENGTH_FIELD,
+  type InferRequest,
   wantsBinary,
 } from '../formats/open-inference-binary.js';
 import { bearerKey, requireKey } from './authentication.js';
 import type { Delivery } from './delivery.js';
-import type { EmojiClip } from './emoji-clip.js';
+import type { EmojiClip, ScoreRequest } from './emoji-clip.js';
+import { idempotencyKey } from './idempotency-key.js';
 import { OUTPUT_NAME, readScoreRequest } from './infer-request.js';
 import type { Misbehaviour } from './misbehaviour.js';
 import { MODEL_VERSION, modelMetadata, SERVER_METADATA } from './model-metadata.js';
-import { clientName, type UsageCounter } from './usage-counter.js';
+import type { Purchases } from './purchases.js';
+import { clientName } from './usage-counter.js';
 
 export interface OpenInferenceOptions {
   model: EmojiClip;
-  usage: UsageCounter;
+  purchases: Purchases;
   misbehaviour: Misbehaviour;
   delivery: Delivery;
   apiKeys?: string[];
@@ -37,7 +40,7 @@ export async function openInferenceRoutes(app: FastifyInstance, options: OpenInf
   await app.register(async (models) => {
     models.addHook('onRequest', requireKey(options.apiKeys));
     const { name } = options.model.config;
-    const metadata = modelMetadata(options.model, options.bodyLimit);
+    const metadata = modelMetadata(options.model, options.bodyLimit, options.purchases.idempotencyWindowSeconds);
     for (const path of [`/v2/models/${name}`, `/v2/models/${name}/versions/${MODEL_VERSION}`]) {
       models.get(path, async () => metadata);
       models.get(`${path}/ready`, async () => ({ name, ready: true }));
@@ -52,8 +55,7 @@ export async function openInferenceRoutes(app: FastifyInstance, options: OpenInf
   });
 }
 
-/** Computes the answer and counts it: from here on it is billed, whatever happens to it on the way to the client. */
-async function serve(request: FastifyRequest, { model, usage }: OpenInferenceOptions): Promise<EncodedBody> {
+async function serve(request: FastifyRequest, { model, purchases }: OpenInferenceOptions): Promise<EncodedBody> {
   const encoding = request.headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') {
     throw new UnsupportedMediaTypeError({
@@ -64,14 +66,24 @@ async function serve(request: FastifyRequest, { model, usage }: OpenInferenceOpt
   const body = request.body instanceof Buffer ? request.body : Buffer.alloc(0);
   const inference = decodeInferRequest(body, request.headers[HEADER_LENGTH_FIELD]?.toString());
   const { context_positions, width } = model.config.text;
-  const scoreRequest = readScoreRequest(inference, { tokens: context_positions.length, width });
-  const logits = await model.score(scoreRequest);
-  const { prompts, images, classNames } = scoreRequest;
-  const answer = encodeInferResponse(
+  const question = readScoreRequest(inference, { tokens: context_positions.length, width });
+  return purchases.serve({
+    client: clientName(bearerKey(request)),
+    idempotencyKey: purchases.idempotencyWindowSeconds === undefined ? undefined : idempotencyKey(request),
+    question,
+    compute: () => model.score(question),
+    encode: (logits) => encodeAnswer(model.config.name, inference, question, logits),
+  });
+}
+
+function encodeAnswer(modelName: string, inference: InferRequest, question: ScoreRequest, logits: Float32Array) {
+  const { prompts, images, classNames } = question;
+  return encodeInferResponse(
     {
-      modelName: model.config.name,
+      modelName,
       modelVersion: MODEL_VERSION,
       id: inference.id,
+      parameters: { billed_requests: 1, billed_image_queries: prompts.length * images.length },
       outputs: [
         {
           name: OUTPUT_NAME,
@@ -83,6 +95,4 @@ async function serve(request: FastifyRequest, { model, usage }: OpenInferenceOpt
     },
     (output) => wantsBinary(inference, output),
   );
-  usage.count(clientName(bearerKey(request)), prompts.length, images.length);
-  return answer;
 }

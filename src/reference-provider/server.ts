@@ -7,9 +7,9 @@ import type { EmojiClip } from './emoji-clip.js';
 import { UnknownImagesError } from './image-features.js';
 import { Misbehaviour } from './misbehaviour.js';
 import { openInferenceRoutes } from './open-inference-routes.js';
-import { UsageCounter } from './usage-counter.js';
+import { type PurchaseOptions, Purchases } from './purchases.js';
 
-export interface ServerOptions {
+export interface ServerOptions extends PurchaseOptions {
   model: EmojiClip;
   /** The keys that may use the model; without them any key, or none, may. */
   apiKeys?: string[];
@@ -22,7 +22,7 @@ export interface ServerOptions {
 
 export interface ReferenceServer {
   app: FastifyInstance;
-  usage: UsageCounter;
+  purchases: Purchases;
   misbehaviour: Misbehaviour;
 }
 
@@ -32,7 +32,7 @@ const BODY_LIMIT = 256 * 1024 * 1024;
 export function buildServer(options: ServerOptions): ReferenceServer {
   const { model, apiKeys, controlKey } = options;
   const bodyLimit = options.bodyLimit ?? BODY_LIMIT;
-  const usage = new UsageCounter();
+  const purchases = new Purchases(options);
   const misbehaviour = new Misbehaviour();
   const delivery = new Delivery();
   const app: FastifyInstance = fastify({ logger: quietly(options.logger), bodyLimit });
@@ -58,13 +58,14 @@ export function buildServer(options: ServerOptions): ReferenceServer {
     reply.code(404).send({ error: `There is no ${request.method} ${pathOf(request.url)} here.`, code: 'not_found' });
   });
   app.addHook('preClose', async () => delivery.close());
+  app.addHook('onClose', async () => purchases.close());
   // Otherwise a client's keep-alive would hold the closing server until it times out.
   app.addHook('onSend', async (_request, reply) => {
     if (delivery.closed) reply.header('connection', 'close');
   });
-  app.register(openInferenceRoutes, { model, usage, misbehaviour, delivery, apiKeys, bodyLimit });
-  app.register(controlRoutes, { model, usage, misbehaviour, controlKey });
-  return { app, usage, misbehaviour };
+  app.register(openInferenceRoutes, { model, purchases, misbehaviour, delivery, apiKeys, bodyLimit });
+  app.register(controlRoutes, { model, purchases, misbehaviour, controlKey });
+  return { app, purchases, misbehaviour };
 }
 
 /** Logs paths without their query, which may name an API key; headers and bodies are never logged. */

@@ -1,8 +1,8 @@
 import type { AddressInfo } from 'node:net';
 import { EmojiClip } from './emoji-clip.js';
 import type { Misbehaviour } from './misbehaviour.js';
-import { buildServer, type ServerOptions } from './server.js';
-import type { UsageCounter } from './usage-counter.js';
+import type { Purchases } from './purchases.js';
+import { buildServer, type ReferenceServer, type ServerOptions } from './server.js';
 
 export interface ReferenceProviderOptions extends Omit<ServerOptions, 'model'> {
   /** Directory of the model's files, such as `models/emoji-clip`. */
@@ -21,7 +21,7 @@ export interface RunningReferenceProvider {
   url: string;
   port: number;
   /** What has been served, as `GET /control/usage` reports it. */
-  usage: UsageCounter;
+  usage: Purchases;
   /** The faults to commit, as `POST /control/misbehave` sets them. */
   misbehaviour: Misbehaviour;
   /** Stops listening, lets requests in progress finish, and frees the model. */
@@ -32,7 +32,7 @@ export interface RunningReferenceProvider {
 export async function startReferenceProvider(options: ReferenceProviderOptions): Promise<RunningReferenceProvider> {
   const { modelDirectory, threads, maxCachedImages, host = '127.0.0.1', port = 0, ...serverOptions } = options;
   const model = await EmojiClip.load({ modelDirectory, threads, maxCachedImages });
-  const { app, usage, misbehaviour } = buildServer({ ...serverOptions, model });
+  const { app, purchases, misbehaviour } = await buildOrClose({ ...serverOptions, model });
   const close = async () => {
     await app.close();
     await model.close();
@@ -48,8 +48,17 @@ export async function startReferenceProvider(options: ReferenceProviderOptions):
   return {
     url: `http://${hostname}:${address.port}`,
     port: address.port,
-    usage,
+    usage: purchases,
     misbehaviour,
     close,
   };
+}
+
+async function buildOrClose(options: ServerOptions): Promise<ReferenceServer> {
+  try {
+    return buildServer(options);
+  } catch (error) {
+    await options.model.close();
+    throw error;
+  }
 }

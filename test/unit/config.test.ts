@@ -1,4 +1,4 @@
-import { isAbsolute } from 'node:path';
+import { isAbsolute, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ConfigError, readConfig } from '../../src/config.js';
 
@@ -12,6 +12,13 @@ describe('readConfig', () => {
 
   it('takes an empty variable for one that is not set', () => {
     expect(readConfig({ DATABASE_URL: '', PORT: '' })).toMatchObject({ port: 8080, databaseUrl: undefined });
+  });
+
+  it('reads how the reference provider keeps its books', () => {
+    expect(readConfig({})).toMatchObject({ providerIdempotency: true, providerState: undefined });
+    const config = readConfig({ CRAFT_PROVIDER_IDEMPOTENCY: 'false', CRAFT_PROVIDER_STATE: 'state/usage.jsonl' });
+    expect(config.providerIdempotency).toBe(false);
+    expect(config.providerState).toBe(resolve('state/usage.jsonl'));
   });
 
   it('names every wrong variable and what it should look like', () => {

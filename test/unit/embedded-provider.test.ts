@@ -5,6 +5,9 @@ import { readConfig } from '../../src/config.js';
 import { startEmbeddedProvider } from '../../src/embedded-provider.js';
 
 class FakeChild extends EventEmitter {
+  constructor(readonly env: NodeJS.ProcessEnv) {
+    super();
+  }
   pid: number | undefined = 1;
   exitCode: number | null = null;
   signalCode = null;
@@ -24,8 +27,8 @@ class FakeChild extends EventEmitter {
 
 const children: FakeChild[] = [];
 vi.mock('node:child_process', () => ({
-  fork: () => {
-    const child = new FakeChild();
+  fork: (_program: string, _arguments: string[], { env }: { env: NodeJS.ProcessEnv }) => {
+    const child = new FakeChild(env);
     children.push(child);
     return child;
   },
@@ -71,4 +74,23 @@ it('starts nothing again when the first start fails', async () => {
   await expect(starting).rejects.toThrow('ended with status 1');
   vi.advanceTimersByTime(5000);
   expect(children).toHaveLength(1);
+});
+
+it('passes on, also to a child that it starts again, how the provider keeps its books', async () => {
+  vi.useFakeTimers();
+  const books = readConfig({
+    CRAFT_PROVIDER_KEY: 'key',
+    CRAFT_PROVIDER_IDEMPOTENCY: 'false',
+    CRAFT_PROVIDER_STATE: '/state/usage.jsonl',
+  });
+  const starting = startEmbeddedProvider(books, log);
+  children[0].emit('message', { url: 'http://127.0.0.1:8081' });
+  const provider = await starting;
+  children[0].end(1);
+  vi.advanceTimersByTime(1000);
+  expect(children).toHaveLength(2);
+  for (const { env } of children) {
+    expect(readConfig(env)).toMatchObject({ providerIdempotency: false, providerState: '/state/usage.jsonl' });
+  }
+  await provider.close();
 });

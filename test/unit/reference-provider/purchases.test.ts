@@ -1,0 +1,47 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { Purchases } from '../../../src/reference-provider/purchases.js';
+
+let directory: string;
+let stateFile: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'purchases-'));
+  stateFile = join(directory, 'usage.jsonl');
+});
+afterEach(() => rmSync(directory, { recursive: true }));
+
+const order = (encode: (logits: Float32Array) => string) => ({
+  client: 'anonymous',
+  idempotencyKey: 'k',
+  question: { images: [{ hash: '00' }], classNames: ['a', 'b'], prompts: [{ template: '{}' }] },
+  compute: async () => Float32Array.of(1, 2) as Float32Array,
+  encode,
+});
+
+it('has an answer in the file and in the counts before it hands it over', async () => {
+  const purchases = new Purchases({ stateFile });
+  expect(await purchases.serve(order(String))).toBe('1,2');
+  expect(purchases.report().totals.requests).toBe(1);
+  expect(JSON.parse(readFileSync(stateFile, 'utf8'))).toMatchObject({ client: 'anonymous', key: 'k' });
+});
+
+it('counts no answer that cannot be encoded', async () => {
+  const purchases = new Purchases({ stateFile });
+  const failing = order(() => {
+    throw new RangeError('Invalid string length');
+  });
+  await expect(purchases.serve(failing)).rejects.toThrow('Invalid string length');
+  expect(purchases.report().totals.requests).toBe(0);
+  expect(readFileSync(stateFile, 'utf8')).toBe('');
+});
+
+it('serves no answer that it cannot write down', async () => {
+  const purchases = new Purchases({ stateFile });
+  purchases.close();
+  await expect(purchases.serve(order(String))).rejects.toThrow('closed');
+  await expect(purchases.serve(order(String))).rejects.toThrow('closed');
+  expect(purchases.report().totals.requests).toBe(0);
+});
