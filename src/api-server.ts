@@ -9,8 +9,10 @@ import type { Config } from './config.js';
 import type { Core } from './core.js';
 import { buildApp } from './http/app.js';
 import { EventFeed } from './jobs/event-feed.js';
+import { JobControl } from './jobs/job-control.js';
 import { JobQueries } from './jobs/job-queries.js';
 import { JobService } from './jobs/job-service.js';
+import { Mending } from './jobs/mending.js';
 import { startUpkeep } from './jobs/upkeep.js';
 import { openQueueConnection, openTrainingQueue } from './queue/queue.js';
 
@@ -35,6 +37,7 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
   await events.open();
   const jobQueries = new JobQueries(database, ledger);
   const jobs = new JobService(database, ledger, datasets, providers, jobQueries, queue, log);
+  const jobControl = new JobControl(database, ledger, jobQueries, queue, log);
   const apiKeys = new ApiKeys(database);
   const key = config.apiKey
     ? { value: config.apiKey, made: false }
@@ -48,6 +51,7 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
       datasets,
       providers,
       jobs,
+      jobControl,
       jobQueries,
       events,
       adapters: new AdapterStore(database, ledger, providers),
@@ -86,7 +90,9 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
     },
   );
   await app.listen({ host: config.host, port: config.port });
-  const upkeep = startUpkeep(jobs, ledger, log);
+  const { upkeepSeconds: intervalSeconds } = config;
+  const mending = new Mending({ database, ledger, datasets, providers, queue, worker, intervalSeconds, log });
+  const upkeep = startUpkeep(mending, { database, ledger, intervalSeconds, log });
   const { port, address, family } = app.server.address() as AddressInfo;
   return {
     url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`,

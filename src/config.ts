@@ -19,7 +19,9 @@ const environment = z.object({
     .optional(),
   CRAFT_COMPUTE: z.enum(['auto', 'tfjs-node-gpu', 'webgpu', 'tfjs-node', 'wasm', 'cpu']).default('auto'),
   CRAFT_WORKER_CONCURRENCY: positiveInteger(1),
-  CRAFT_CHECKPOINT_INTERVAL: positiveInteger(10),
+  CRAFT_CHECKPOINT_INTERVAL: positiveInteger(1),
+  CRAFT_LOCK_SECONDS: positiveInteger(30),
+  CRAFT_UPKEEP_SECONDS: positiveInteger(30),
   CRAFT_MAX_UPLOAD_BYTES: positiveInteger(1024 * MIB),
   CRAFT_MAX_PREDICT_BYTES: positiveInteger(64 * MIB),
   CRAFT_RATE_LIMIT_PER_MINUTE: positiveInteger(6000),
@@ -52,6 +54,10 @@ export interface Config {
   workerConcurrency: number;
   /** Generations between two saved training states. */
   checkpointInterval: number;
+  /** After this time without a sign of life a worker's jobs are given to another one. */
+  lockSeconds: number;
+  /** How often lost and waiting jobs are looked after. */
+  upkeepSeconds: number;
   maxUploadBytes: number;
   maxPredictBytes: number;
   rateLimitPerMinute: number;
@@ -94,6 +100,8 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     compute: e.CRAFT_COMPUTE,
     workerConcurrency: e.CRAFT_WORKER_CONCURRENCY,
     checkpointInterval: e.CRAFT_CHECKPOINT_INTERVAL,
+    lockSeconds: e.CRAFT_LOCK_SECONDS,
+    upkeepSeconds: e.CRAFT_UPKEEP_SECONDS,
     maxUploadBytes: e.CRAFT_MAX_UPLOAD_BYTES,
     maxPredictBytes: e.CRAFT_MAX_PREDICT_BYTES,
     rateLimitPerMinute: e.CRAFT_RATE_LIMIT_PER_MINUTE,

@@ -28,12 +28,10 @@ export interface Core {
 export async function openCore(config: Config, log: Logger): Promise<Core> {
   const opened = await openDatabase({ databaseUrl: config.databaseUrl, dataDirectory: config.dataDirectory, log });
   const database = createPrismaClient({ connectionString: opened.connectionString });
-  const ledger = new Ledger(database);
+  const ledger = new Ledger(database, opened.connectionString);
   const secretKey =
     config.secretKey ?? keptSecret(config.dataDirectory, 'secret-key', () => randomBytes(32).toString('hex')).value;
-  const providers = new ProviderStore(database, new SecretBox(secretKey), (tx, id, providerId) =>
-    ledger.openAccount(tx, id, providerId),
-  );
+  const providers = new ProviderStore(database, new SecretBox(secretKey), ledger);
   const datasets = new DatasetStore({
     database,
     directory: join(config.dataDirectory, 'files'),
@@ -48,6 +46,7 @@ export async function openCore(config: Config, log: Logger): Promise<Core> {
     worker: `${hostname()}-${process.pid}`,
     async close() {
       await providers.close();
+      await ledger.close();
       await database.$disconnect();
       await opened.close();
     },

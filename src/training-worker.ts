@@ -13,18 +13,27 @@ export async function startWorker(core: Core, config: Config, log: Logger): Prom
   const connection = openQueueConnection({ redisUrl: config.redisUrl, connectionString: core.connectionString });
   const worker = await startTrainingWorker(connection, {
     concurrency: config.workerConcurrency,
+    lockDurationMs: config.lockSeconds * 1000,
+    stalledIntervalMs: config.lockSeconds * 500,
     log,
     process: async (jobId, signal) => {
-      const outcome = await runInChildProcess(jobId, {
-        signal,
-        environment: trainingEnvironment(core, config),
-        log,
+      const environment = trainingEnvironment(core, config);
+      const before = await answeredCalls(core, jobId);
+      const outcome = await runInChildProcess(jobId, { signal, environment, log }).catch(async (error: unknown) => {
+        // However often its process dies, a job that gets further each time is not given up.
+        if ((await answeredCalls(core, jobId)) === before) throw error;
+        log.warn({ err: error, jobId }, 'a training process broke down; the job goes on from where it was');
+        return 'handed_back' as const;
       });
       if (outcome === 'handed_back') throw new HandBack();
     },
     onGivenUp: (jobId) => failGivenUpJob(core.database, core.ledger, jobId),
   });
   return { close: () => worker.close(STOP_GRACE_MS) };
+}
+
+function answeredCalls({ database }: Core, jobId: string): Promise<number> {
+  return database.reservation.count({ where: { accountId: jobId, state: 'settled' } });
 }
 
 /** The configuration that a training process needs, as it stands here, whatever this process's own environment says. */

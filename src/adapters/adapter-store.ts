@@ -86,7 +86,7 @@ export class AdapterStore {
           weights: new Uint8Array(bytes),
         },
       });
-      await this.ledger.openAccount(tx, id, provider.id);
+      await this.ledger.openAccount(tx, { id, kind: 'adapter', providerId: provider.id });
     });
     return this.get(id);
   }

@@ -1,6 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import { PayloadTooLargeError } from '../errors.js';
-import type { Ledger, QueryPurpose, ReservationGuard } from '../ledger/ledger.js';
+import type { Ledger } from '../ledger/ledger.js';
 import { meteredCall, PREDICTION_RETRIES } from '../ledger/metered-call.js';
+import type { QueryPurpose, ReservationGuard } from '../ledger/reservation.js';
 import { callLimits, imageTooLarge } from '../providers/call-limits.js';
 import { cutIntoCalls, largestImageBytes, promptEvaluationsOf } from '../providers/calls.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
@@ -24,6 +26,7 @@ export interface ScoringOrder {
   purpose: QueryPurpose;
   guard: ReservationGuard;
   worker: string;
+  apiKeyId: string | null;
 }
 
 /**
@@ -59,25 +62,33 @@ export async function scoreImages(
       requests: 1,
       costMicroUsd: costMicroUsd(provider.prices, 1, call.imageCount),
     };
+    const { idempotency } = provider.capabilities;
+    const key = idempotency ? `${order.purpose}/${randomUUID()}` : undefined;
     const part = await meteredCall(
       ledger,
       {
-        accountId: order.accountId,
-        providerId: provider.id,
-        purpose: order.purpose,
-        amounts,
-        guard: order.guard,
-        chunk: call.chunk,
-        worker: order.worker,
+        reservation: {
+          accountId: order.accountId,
+          providerId: provider.id,
+          purpose: order.purpose,
+          amounts,
+          guard: order.guard,
+          chunk: call.chunk,
+          worker: order.worker,
+          apiKeyId: order.apiKeyId,
+          purchase: idempotency && key ? { key, windowSeconds: idempotency.windowSeconds } : undefined,
+        },
+        async send() {
+          const { logits: answer, billed } = await provider.score({
+            prompts: prompt,
+            images: images.slice(call.firstImage, call.firstImage + call.imageCount),
+            classNames,
+            idempotencyKey: key,
+          });
+          return { answer, billed };
+        },
       },
       PREDICTION_RETRIES,
-      undefined,
-      () =>
-        provider.score({
-          prompts: prompt,
-          images: images.slice(call.firstImage, call.firstImage + call.imageCount),
-          classNames,
-        }),
     );
     logits.set(part, call.firstImage * classNames.length);
     for (const unit of Object.keys(usage) as (keyof QueryAmounts)[]) usage[unit] += amounts[unit];

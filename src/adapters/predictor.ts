@@ -1,7 +1,8 @@
 import { refineLogits } from '../craft/head-weights.js';
 import type { AdapterWeights } from '../craft/trainer.js';
 import type { Database } from '../db/client.js';
-import { type Ledger, ReservationRefusedError } from '../ledger/ledger.js';
+import type { Ledger } from '../ledger/ledger.js';
+import { ReservationRefusedError } from '../ledger/reservation.js';
 import type { Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import { decodeAdapter } from './adapter-file.js';
@@ -54,7 +55,7 @@ export class Predictor {
   async predict(
     id: string,
     images: ProviderImage[],
-    options: { topK: number; blackBox: boolean },
+    options: { topK: number; blackBox: boolean; apiKeyId: string | null },
   ): Promise<PredictionAnswer> {
     const { adapterId, weights, classes, provider } = await this.adapter(id);
     let scored: { logits: Float32Array; usage: QueryAmounts };
@@ -67,8 +68,9 @@ export class Predictor {
         images,
         accountId: adapterId,
         purpose: 'predict',
-        guard: { kind: 'live_adapter', adapterId },
+        guard: { kind: 'live_adapter' },
         worker: this.worker,
+        apiKeyId: options.apiKeyId,
       });
     } catch (error) {
       if (!(error instanceof ReservationRefusedError)) throw error;
@@ -92,7 +94,7 @@ export class Predictor {
   async zeroShot(
     providerId: string,
     images: ProviderImage[],
-    options: { labels: string[]; template?: string; topK: number },
+    options: { labels: string[]; template?: string; topK: number; apiKeyId: string | null },
   ): Promise<PredictionAnswer> {
     const provider = await this.providers.connect(providerId);
     const template = options.template ?? provider.capabilities.defaultTemplate;
@@ -106,6 +108,7 @@ export class Predictor {
       purpose: 'zero_shot',
       guard: { kind: 'live_provider' },
       worker: this.worker,
+      apiKeyId: options.apiKeyId,
     }).catch(async (error: unknown) => {
       // Deleted since it was read: asking for it again says so.
       if (error instanceof ReservationRefusedError) await this.providers.connect(providerId);

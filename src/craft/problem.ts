@@ -14,6 +14,7 @@ export interface TrainingProblem {
   contextWidth: number;
   /** p0, [m·d] */
   initialContext: Float32Array;
+  /** Length of the schedule, by which the consistency term is switched off. Training may go on past it. */
   plannedGenerations: number;
 }
 

@@ -130,10 +130,6 @@ export class CraftTrainer {
     return this.search.generation;
   }
 
-  get done(): boolean {
-    return this.generation >= this.problem.plannedGenerations;
-  }
-
   /**
    * One generation. Should it fail, because `score` did or broke its contract, then this trainer is of no further use:
    * restore one from the last checkpoint, which will ask for exactly the same prompts again.
@@ -142,7 +138,6 @@ export class CraftTrainer {
    */
   async runGeneration(score: Score): Promise<GenerationReport> {
     this.requireReady();
-    if (this.done) throw new TrainerStateError(`All ${this.generation} planned generations are done.`);
     this.state = 'running';
     try {
       const report = await this.generationOf(score);

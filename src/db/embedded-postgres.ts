@@ -47,6 +47,7 @@ const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 30_000;
 const START_ATTEMPTS = 10;
 const RESTART_DELAY_MS = 50;
+const WATCH_MS = 1000;
 const LOG_LIMIT_BYTES = 10 * 1024 * 1024;
 
 /**
@@ -76,12 +77,41 @@ async function open(dataDirectory: string, log: Logger): Promise<EmbeddedPostgre
     await ensureDatabase(server, password);
     return { lease: await takeLease(place.leases), password, port: server.port };
   });
+  const watch = watchOver(place, opened, log);
   let closing: Promise<void> | undefined;
   return {
     connectionString: `postgresql://${SUPERUSER}:${opened.password}@127.0.0.1:${opened.port}/${DATABASE}`,
     close() {
-      closing ??= withFileLock(place.lock, LOCK_TIMEOUT_MS, () => giveBack(place, opened.lease, log));
+      closing ??= watch
+        .stop()
+        .then(() => withFileLock(place.lock, LOCK_TIMEOUT_MS, () => giveBack(place, opened.lease, log)));
       return closing;
+    },
+  };
+}
+
+/** Starts the server again should it die while this process uses it; connections then come back by themselves. */
+function watchOver(place: Place, opened: { password: string; port: number }, log: Logger): { stop(): Promise<void> } {
+  let looking: Promise<void> = Promise.resolve();
+  const look = async () => {
+    if ((await findPostmaster(place.cluster)) !== undefined) return;
+    await withFileLock(place.lock, LOCK_TIMEOUT_MS, async () => {
+      if ((await findPostmaster(place.cluster)) !== undefined) return;
+      log.error('the embedded Postgres has died; starting it again');
+      // Everybody knows it by its port: while another program has that, it is tried again.
+      await ensureRunning(place, opened.password, log, opened.port);
+    });
+  };
+  const timer = setInterval(() => {
+    looking = looking
+      .then(look)
+      .catch((err) => log.error({ err }, 'the embedded Postgres could not be started again yet'));
+  }, WATCH_MS);
+  timer.unref();
+  return {
+    async stop() {
+      clearInterval(timer);
+      await looking;
     },
   };
 }
@@ -117,7 +147,7 @@ async function readPassword(place: Place): Promise<string> {
   return password;
 }
 
-async function ensureRunning(place: Place, password: string, log: Logger): Promise<Postmaster> {
+async function ensureRunning(place: Place, password: string, log: Logger, port?: number): Promise<Postmaster> {
   const binaries = await findBinaries();
   const runAs = await runAsFor(place.folder, binaries);
   if (await createCluster(place.folder, place.cluster, password, binaries, runAs)) {
@@ -126,7 +156,7 @@ async function ensureRunning(place: Place, password: string, log: Logger): Promi
   for (let attempt = 1; attempt <= START_ATTEMPTS; attempt++) {
     // One that is just shutting down lets nobody in, ends, and is started anew. Starting fails while another program
     // snatches the port, or server processes of a crashed postmaster are still ending.
-    const server = (await findPostmaster(place.cluster)) ?? (await start(place, binaries, runAs));
+    const server = (await findPostmaster(place.cluster)) ?? (await start(place, binaries, runAs, port));
     if (await letsIn(server, password, place)) {
       await writeFile(place.state, JSON.stringify({ port: server.port }));
       return server;
@@ -148,10 +178,11 @@ async function letsIn(server: Postmaster, password: string, place: Place): Promi
   }
 }
 
-async function start(place: Place, binaries: Binaries, runAs: RunAs): Promise<Postmaster> {
+async function start(place: Place, binaries: Binaries, runAs: RunAs, required?: number): Promise<Postmaster> {
   await disarmPidFile(place.cluster);
   await rotateLog(place.log);
-  const port = await choosePort(place);
+  const port = required === undefined ? await choosePort(place) : await freePort(required);
+  if (port === undefined) throw new EmbeddedPostgresError(`its port ${required} is taken by another program.`);
   const pid = await spawnServer(place.cluster, port, place.log, binaries, runAs);
   return { process: (await identify(pid)) ?? { pid, started: 'ended' }, port };
 }

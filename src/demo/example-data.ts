@@ -24,9 +24,11 @@ interface ExampleIndex {
   splits: Record<string, { train: string[]; test: string[] }>;
 }
 
-/** Reads `examples/<name>.zip` and `.json` and takes the split of one seed, such as `seed-1`. */
-export async function readExample(name: string, split: string): Promise<ExampleSplit> {
-  const path = (extension: string) => fileURLToPath(new URL(`../../examples/${name}.${extension}`, import.meta.url));
+const EXAMPLES = new URL('../../examples/', import.meta.url);
+
+/** Reads `<name>.zip` and `.json` in the folder of examples and takes the split of one seed, such as `seed-1`. */
+export async function readExample(name: string, split: string, folder: URL = EXAMPLES): Promise<ExampleSplit> {
+  const path = (extension: string) => fileURLToPath(new URL(`${name}.${extension}`, folder));
   const index = JSON.parse(await readFile(path('json'), 'utf8')) as ExampleIndex;
   const contents = await readZip(path('zip'));
   const label = new Map(index.classes.map(({ folder, name: label }) => [folder, label]));

@@ -14,8 +14,10 @@ import { adapterRoutes } from './routes/adapters.js';
 import { fileRoutes } from './routes/files.js';
 import { healthRoutes } from './routes/health.js';
 import { jobEventRoutes } from './routes/job-events.js';
+import { jobLedgerRoutes } from './routes/job-ledger.js';
 import { jobRoutes } from './routes/jobs.js';
 import { predictionRoutes } from './routes/predictions.js';
+import { projectRoutes } from './routes/projects.js';
 import { providerRoutes } from './routes/providers.js';
 import type { Services } from './services.js';
 
@@ -102,6 +104,8 @@ export async function buildApp(services: Services, options: AppOptions): Promise
       await v1.register(providerRoutes, { services });
       await v1.register(jobRoutes, { services });
       await v1.register(jobEventRoutes, { services });
+      await v1.register(jobLedgerRoutes, { services });
+      await v1.register(projectRoutes, { services });
       await v1.register(adapterRoutes, { services });
       await v1.register(predictionRoutes, { services, maxPredictBytes: options.maxPredictBytes });
     },

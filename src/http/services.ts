@@ -3,6 +3,7 @@ import type { AdapterStore } from '../adapters/adapter-store.js';
 import type { Predictor } from '../adapters/predictor.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import type { EventFeed } from '../jobs/event-feed.js';
+import type { JobControl } from '../jobs/job-control.js';
 import type { JobQueries } from '../jobs/job-queries.js';
 import type { JobService } from '../jobs/job-service.js';
 import type { Ledger } from '../ledger/ledger.js';
@@ -14,6 +15,7 @@ export interface Services {
   datasets: DatasetStore;
   providers: ProviderStore;
   jobs: JobService;
+  jobControl: JobControl;
   jobQueries: JobQueries;
   events: EventFeed;
   adapters: AdapterStore;

@@ -4,8 +4,11 @@ import { type Database, Prisma } from '../db/client.js';
 import type { Job } from '../db/generated/client.js';
 import type { CraftError } from '../errors.js';
 import { newId } from '../ids.js';
+import { endUnsuccessfully, pauseJob } from './endings.js';
 import { type NewJobEvent, recordEvents } from './events.js';
-import { statusesBefore } from './state-machine.js';
+import type { Pause } from './pause.js';
+import { transition } from './state-machine.js';
+import { pruneTrainingStates } from './training-states.js';
 
 /** The job was cancelled, or a newer worker owns it: this worker must stop and write nothing more. */
 export class OwnershipLostError extends Error {
@@ -63,35 +66,54 @@ const WATCH_MS = 3000;
  * was replaced or whose job was cancelled is refused by Postgres.
  */
 export class JobOwnership {
+  /** What a change of the budget may have changed since the job was claimed. */
+  private current: Pick<Job, 'plannedGenerations' | 'budgetRevision'>;
+
   private constructor(
     private readonly database: Database,
     readonly job: Job,
-  ) {}
+  ) {
+    this.current = job;
+  }
 
   get epoch(): number {
     return this.job.epoch;
   }
 
-  /** Takes a queued job, or one whose worker was lost. @returns null when it is finished, cancelled or gone */
+  /** Takes a queued job, or one whose worker was lost. @returns null when it is finished, paused or gone */
   static async claim(database: Database, jobId: string, worker: string): Promise<JobOwnership | null> {
     return database.$transaction(async (tx) => {
-      const claimed = await tx.$executeRaw`
-        UPDATE jobs SET status = 'running', epoch = epoch + 1, started_at = coalesce(started_at, now())
-        WHERE id = ${jobId} AND status IN (${Prisma.join(statusesBefore('running'))})`;
-      if (claimed === 0) return null;
-      const job = await tx.job.findUniqueOrThrow({ where: { id: jobId } });
-      const again = job.epoch > 1 ? `Training goes on (worker ${worker}).` : `Training started (worker ${worker}).`;
-      await recordEvents(tx, jobId, [{ level: 'info', type: 'message', message: again }]);
-      return new JobOwnership(database, job);
+      const before = await tx.job.findUnique({ where: { id: jobId }, select: { epoch: true } });
+      const message =
+        before?.epoch === 0 ? `Training started (worker ${worker}).` : `Training goes on (worker ${worker}).`;
+      const event = { level: 'info', type: 'message', message } as const;
+      if (!(await transition(tx, jobId, { to: 'running', event }))) return null;
+      return new JobOwnership(database, await tx.job.findUniqueOrThrow({ where: { id: jobId } }));
     });
   }
 
-  /** Looks now and then whether the job is still ours; the signal fires when it was cancelled or taken over. */
+  /** Which of the job's budgets is known here; an end that was decided on an older one is refused. */
+  get budgetRevision(): number {
+    return this.current.budgetRevision;
+  }
+
+  /** As many generations as the budget pays for by now. */
+  get plannedGenerations(): number {
+    return this.current.plannedGenerations;
+  }
+
+  /**
+   * Looks now and then whether the job is still ours; the signal fires when it was ended, paused or taken over, and when
+   * its deadline passes, so that calls that wait for their turn are not sent any more.
+   */
   watch(): { signal: AbortSignal; stop(): void } {
     const lost = new AbortController();
-    const { id, epoch } = this.job;
+    const { id, epoch, deadline } = this.job;
+    // A run that begins after the deadline is there to end the job with what it has.
+    const endsJob = deadline !== null && deadline.getTime() <= Date.now();
     const timer = setInterval(async () => {
-      const held = await this.database.job.count({ where: { id, epoch, status: 'running' } }).catch(() => 1);
+      const inTime = endsJob ? {} : { OR: [{ deadline: null }, { deadline: { gt: new Date() } }] };
+      const held = await this.database.job.count({ where: { id, epoch, status: 'running', ...inTime } }).catch(() => 1);
       if (held === 0) lost.abort();
     }, WATCH_MS);
     return { signal: lost.signal, stop: () => clearInterval(timer) };
@@ -123,15 +145,13 @@ export class JobOwnership {
         ? Prisma.sql`generation = ${record.generation}::int, current_metrics = ${JSON.stringify(record.metrics)}::jsonb,
             best_metrics = ${JSON.stringify(progress.best)}::jsonb`
         : Prisma.sql`generation = generation`;
-      await this.update(tx, assignments);
+      this.current = await this.update(tx, assignments);
       if (record.state) {
         await tx.$executeRaw`
           INSERT INTO training_states (job_id, generation, epoch, state)
           VALUES (${jobId}, ${record.generation}::int, ${this.epoch}::int, ${record.state})
-          ON CONFLICT (job_id) DO UPDATE SET generation = excluded.generation, epoch = excluded.epoch,
-            state = excluded.state, updated_at = now()`;
-        // The saved state holds what these answers taught.
-        await tx.storedAnswer.deleteMany({ where: { jobId, generation: { lte: record.generation } } });
+          ON CONFLICT (job_id, generation) DO UPDATE SET epoch = excluded.epoch, state = excluded.state, updated_at = now()`;
+        await pruneTrainingStates(tx, jobId, record.generation);
       }
       if (record.checkpoint) {
         // A resumed job may pass a generation again; it makes the same checkpoint.
@@ -148,18 +168,39 @@ export class JobOwnership {
     });
   }
 
-  /** The job's last act: the adapter and its ledger account come to be with the job's success, or not at all. */
+  /**
+   * The job's last act: the adapter and its ledger account come to be with the job's success, or not at all.
+   * @returns false when the budget was changed meanwhile, so that the job is not at its end
+   */
   async succeed(result: {
     adapterId: string;
     weights: AdapterWeights;
     about: AdapterDescription;
     stopReason: string | null;
-    message: string;
+    /** The budget's revision on which this end was decided. */
+    budgetRevision: number;
+    message: (adapterId: string) => string;
     openAccount: (tx: Prisma.TransactionClient, id: string, providerId: string) => Promise<void>;
-  }): Promise<void> {
+  }): Promise<boolean> {
     const { id: jobId, providerId } = this.job;
-    await this.database.$transaction(async (tx) => {
-      await this.update(tx, Prisma.sql`status = 'succeeded', finished_at = now(), stop_reason = ${result.stopReason}`);
+    return this.database.$transaction(async (tx) => {
+      const file = encodeAdapter(result.weights, result.about);
+      const earlier = await tx.adapter.findFirst({ where: { jobId, deletedAt: null }, orderBy: { createdAt: 'desc' } });
+      // A job that went on, but not by one whole generation, has the adapter that it had.
+      const unchanged = earlier !== null && Buffer.from(earlier.weights).equals(file);
+      const message = result.message(unchanged ? earlier.id : result.adapterId);
+      const succeeded = await transition(tx, jobId, {
+        to: 'succeeded',
+        event: { level: 'info', type: 'message', message },
+        set: Prisma.sql`stop_reason = ${result.stopReason}`,
+        where: this.decidedOn(result.budgetRevision),
+      });
+      if (!succeeded) {
+        // Ours still, or the job would not be running under our epoch.
+        await this.update(tx, Prisma.sql`generation = generation`);
+        return false;
+      }
+      if (unchanged) return true;
       await tx.adapter.create({
         data: {
           id: result.adapterId,
@@ -168,37 +209,65 @@ export class JobOwnership {
           classes: result.about.classes,
           hyperparameters: result.about.hyperparameters as Prisma.InputJsonObject,
           metrics: result.about.metrics as Prisma.InputJsonObject,
-          weights: encodeAdapter(result.weights, result.about),
+          weights: file,
         },
       });
       await result.openAccount(tx, result.adapterId, providerId);
-      await discardTrainingState(tx, jobId);
-      await recordEvents(tx, jobId, [{ level: 'info', type: 'message', message: result.message }]);
+      return true;
     });
   }
 
-  async fail({ code, message, param }: CraftError): Promise<void> {
-    await this.database.$transaction(async (tx) => {
-      await this.update(
-        tx,
-        Prisma.sql`status = 'failed', finished_at = now(), error_code = ${code}, error_message = ${message}, error_param = ${param}`,
-      );
-      await discardTrainingState(tx, this.job.id);
-      await recordEvents(tx, this.job.id, [
-        { level: 'error', type: 'message', message: `Training failed: ${message}` },
-      ]);
+  async fail({ code, message, param }: CraftError, budgetRevision: number): Promise<void> {
+    await this.end((tx) =>
+      endUnsuccessfully(tx, this.job.id, {
+        to: 'failed',
+        event: { level: 'error', type: 'message', message: `Training failed: ${message}` },
+        set: Prisma.sql`error_code = ${code}, error_message = ${message}, error_param = ${param}`,
+        where: this.decidedOn(budgetRevision),
+      }),
+    );
+  }
+
+  /** Leaves the job where it is until something outside it changes. */
+  async pause({ reason, message, shortage }: Pause, budgetRevision: number): Promise<void> {
+    await this.end(async (tx) => {
+      const paused = await pauseJob(tx, this.job.id, {
+        reason,
+        message,
+        shortage,
+        where: this.decidedOn(budgetRevision),
+      });
+      if (paused && reason === 'provider_unavailable') {
+        await tx.provider.updateMany({
+          where: { id: this.job.providerId, circuitProbeAt: null },
+          data: { circuitProbeAt: new Date(), circuitFailures: 0 },
+        });
+      }
+      return paused;
     });
   }
 
-  private async update(tx: Prisma.TransactionClient, assignments: Prisma.Sql): Promise<void> {
-    const updated = await tx.$executeRaw`
-      UPDATE jobs SET ${assignments} WHERE id = ${this.job.id} AND epoch = ${this.epoch}::int AND status = 'running'`;
-    if (updated === 0) throw new OwnershipLostError(`Job ${this.job.id} is no longer this worker's.`);
+  /** Whether the job is still this worker's to go on with. */
+  async holds(): Promise<boolean> {
+    const { id, epoch } = this.job;
+    return (await this.database.job.count({ where: { id, epoch, status: 'running' } })) > 0;
   }
-}
 
-/** A job that has ended needs neither its training state nor the answers that led to the next one. */
-export async function discardTrainingState(tx: Prisma.TransactionClient, jobId: string): Promise<void> {
-  await tx.trainingState.deleteMany({ where: { jobId } });
-  await tx.storedAnswer.deleteMany({ where: { jobId } });
+  private decidedOn(budgetRevision: number): Prisma.Sql {
+    return Prisma.sql`epoch = ${this.epoch}::int AND budget_revision = ${budgetRevision}::int`;
+  }
+
+  private async end(work: (tx: Prisma.TransactionClient) => Promise<boolean>): Promise<void> {
+    if (!(await this.database.$transaction(work))) {
+      throw new OwnershipLostError(`Job ${this.job.id} is no longer this worker's, or its budget was changed.`);
+    }
+  }
+
+  private async update(tx: Prisma.TransactionClient, assignments: Prisma.Sql) {
+    const [row] = await tx.$queryRaw<{ planned_generations: number; budget_revision: number }[]>`
+      UPDATE jobs SET ${assignments} WHERE id = ${this.job.id} AND epoch = ${this.epoch}::int AND status = 'running'
+      RETURNING planned_generations, budget_revision`;
+    if (!row) throw new OwnershipLostError(`Job ${this.job.id} is no longer this worker's.`);
+    return { plannedGenerations: row.planned_generations, budgetRevision: row.budget_revision };
+  }
 }

@@ -1,7 +1,9 @@
 import type { Database } from '../db/client.js';
 import type { Job, JobEvent } from '../db/generated/client.js';
 import { NotFoundError } from '../errors.js';
-import type { Balance, Ledger } from '../ledger/ledger.js';
+import type { Balance } from '../ledger/accounts.js';
+import { allEntries, type LedgerEntry, listEntries, totalsByState } from '../ledger/entries.js';
+import type { Ledger } from '../ledger/ledger.js';
 import { badCursor, NEWEST_FIRST, olderThan, type Page, type PageRequest, toPage } from '../paging.js';
 import { parseEventId } from './event-id.js';
 
@@ -80,7 +82,23 @@ export class JobQueries {
       take: limit + 1,
       omit: { weights: true },
     });
-    return { ...toPage(rows, limit), fineTunedModel: job.adapter?.id ?? null };
+    return { ...toPage(rows, limit), fineTunedModel: job.adapters[0]?.id ?? null };
+  }
+
+  /** What a job spent, newest first, and the totals of everything by state. */
+  async ledgerPage(jobId: string, page: PageRequest) {
+    await this.requireJob(jobId);
+    const [entries, totals] = await Promise.all([
+      listEntries(this.database, jobId, page),
+      totalsByState(this.database, jobId),
+    ]);
+    return { page: entries, totals };
+  }
+
+  /** All of what a job spent, oldest first, read as it is consumed. */
+  async allLedgerEntries(jobId: string): Promise<AsyncGenerator<LedgerEntry>> {
+    await this.requireJob(jobId);
+    return allEntries(this.database, jobId);
   }
 
   private async requireJob(id: string): Promise<{ status: string }> {
@@ -90,14 +108,18 @@ export class JobQueries {
   }
 }
 
-const INCLUDED = { provider: { select: { name: true } }, adapter: { select: { id: true } } } as const;
+/** A job that went on after its success has made several adapters; the newest counts. */
+const INCLUDED = {
+  provider: { select: { name: true } },
+  adapters: { select: { id: true }, orderBy: { createdAt: 'desc' }, take: 1 },
+} as const;
 
 function toDetails(
-  row: Job & { provider: { name: string }; adapter: { id: string } | null },
+  row: Job & { provider: { name: string }; adapters: { id: string }[] },
   balance: Balance,
 ): JobDetails {
-  const { provider, adapter, ...job } = row;
-  return { job, model: provider.name, balance, fineTunedModel: adapter?.id ?? null };
+  const { provider, adapters, ...job } = row;
+  return { job, model: provider.name, balance, fineTunedModel: adapters[0]?.id ?? null };
 }
 
 function jobNotFound(id: string): NotFoundError {

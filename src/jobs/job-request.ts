@@ -1,18 +1,21 @@
 import { z } from 'zod';
 import { craftHyperparametersSchema } from '../craft/hyperparameters.js';
-import type { QueryLimits } from '../ledger/ledger.js';
+import type { QueryLimits } from '../ledger/accounts.js';
+import { toMicroUsd } from '../providers/query-limits.js';
 
 /** What a caller asks for when creating a job. The HTTP API publishes these schemas. */
 
 const MAX_COUNT = Number.MAX_SAFE_INTEGER;
 
+export const budgetLimits = {
+  max_prompt_evaluations: z.int().min(1).max(MAX_COUNT).optional().describe('One prompt scored on one image set.'),
+  max_image_queries: z.int().min(1).max(MAX_COUNT).optional().describe('One image scored under one prompt.'),
+  max_requests: z.int().min(1).max(MAX_COUNT).optional().describe('HTTP requests to the provider.'),
+  max_cost_usd: z.number().positive().max(1e9).optional().describe("By the prices in the provider's record."),
+};
+
 export const budgetSchema = z
-  .strictObject({
-    max_prompt_evaluations: z.int().min(1).max(MAX_COUNT).optional().describe('One prompt scored on one image set.'),
-    max_image_queries: z.int().min(1).max(MAX_COUNT).optional().describe('One image scored under one prompt.'),
-    max_requests: z.int().min(1).max(MAX_COUNT).optional().describe('HTTP requests to the provider.'),
-    max_cost_usd: z.number().positive().max(1e9).optional().describe("By the prices in the provider's record."),
-  })
+  .strictObject(budgetLimits)
   .refine((budget) => Object.values(budget).some((limit) => limit !== undefined), {
     error: 'Set at least one of max_prompt_evaluations, max_image_queries, max_requests, max_cost_usd.',
   })
@@ -39,6 +42,14 @@ export const methodSchema = z.strictObject({
 
 export type JobMethod = z.output<typeof methodSchema>;
 
+export const DEFAULT_PATIENCE_SECONDS = 300;
+
+/** Unix seconds; what is later than the year 9999 was meant as milliseconds. */
+export const deadlineSchema = z
+  .int()
+  .positive()
+  .max(253_402_300_799, 'Give the deadline in seconds, not milliseconds.');
+
 export const jobRequestSchema = z.strictObject({
   model: z.string().min(1).max(64).describe("The provider's name."),
   training_file: z.string().min(1).max(64),
@@ -48,6 +59,17 @@ export const jobRequestSchema = z.strictObject({
     .regex(/^[A-Za-z0-9_-]{1,64}$/, 'Use 1 to 64 letters, digits, dashes or underscores.')
     .nullish(),
   seed: z.int().min(0).max(2147483647).nullish().describe('Fixes everything that is random. Drawn when not given.'),
+  deadline: deadlineSchema
+    .nullish()
+    .describe('Unix time in seconds after which no call is sent: the job ends with what it has by then.'),
+  provider_patience_seconds: z
+    .int()
+    .min(1)
+    .max(604_800)
+    .default(DEFAULT_PATIENCE_SECONDS)
+    .describe(
+      'How long the provider may fail before the job is paused. It resumes by itself once the provider answers.',
+    ),
   metadata: z
     .record(z.string().max(64), z.string().max(512))
     .refine((metadata) => Object.keys(metadata).length <= 16, { error: 'At most 16 entries.' })
@@ -63,6 +85,6 @@ export function toQueryLimits(budget: z.output<typeof budgetSchema>): QueryLimit
     promptEvaluations: budget.max_prompt_evaluations ?? null,
     imageQueries: budget.max_image_queries ?? null,
     requests: budget.max_requests ?? null,
-    costMicroUsd: budget.max_cost_usd === undefined ? null : Math.floor(budget.max_cost_usd * 1e6 + 1e-6),
+    costMicroUsd: budget.max_cost_usd === undefined ? null : toMicroUsd(budget.max_cost_usd),
   };
 }

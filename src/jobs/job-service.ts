@@ -5,17 +5,18 @@ import type { DatasetStore } from '../datasets/dataset-store.js';
 import { type Database, Prisma } from '../db/client.js';
 import { ConflictError, InvalidRequestError, NotFoundError } from '../errors.js';
 import { newId } from '../ids.js';
+import { DEFAULT_PROJECT, shortfall } from '../ledger/accounts.js';
 import type { Ledger } from '../ledger/ledger.js';
 import { callLimits, imageTooLarge } from '../providers/call-limits.js';
 import { largestImageBytes } from '../providers/calls.js';
 import type { ProviderInfo, ProviderStore } from '../providers/provider-store.js';
 import { type NewJobEvent, recordEvents } from './events.js';
-import { discardTrainingState } from './job-ownership.js';
+import { holdInputs } from './hold-inputs.js';
 import type { JobDetails, JobQueries } from './job-queries.js';
-import { type JobRequest, toQueryLimits } from './job-request.js';
+import { DEFAULT_PATIENCE_SECONDS, type JobRequest, toQueryLimits } from './job-request.js';
 import { chooseImages, type LabelledSet } from './labelled-images.js';
 import { planTraining, type TrainingPlan } from './plan.js';
-import { illegalTransition, statusesBefore, UNFINISHED_STATUSES } from './state-machine.js';
+import { UNFINISHED_STATUSES } from './state-machine.js';
 
 /** Hands a job to the workers. Adding one that is queued already changes nothing. */
 export interface JobQueue {
@@ -37,7 +38,7 @@ interface IdempotencyKey {
   key: string;
 }
 
-/** Everything that brings a job about or ends it from outside; its worker does the rest (runner.ts). */
+/** Everything that brings a job about. What people do to it then is job-control.ts; its worker does the rest (runner.ts). */
 export class JobService {
   constructor(
     private readonly database: Database,
@@ -60,6 +61,14 @@ export class JobService {
         code: 'model_not_found',
         param: 'model',
         message: `No provider is named "${request.model}". GET /v1/providers lists them; POST /v1/providers adds one.`,
+      });
+    }
+    const deadline = toDeadline(request.deadline);
+    if (deadline && deadline.getTime() <= Date.now()) {
+      throw new InvalidRequestError({
+        code: 'deadline_passed',
+        param: 'deadline',
+        message: `The deadline ${deadline.toISOString()} lies in the past. It is a Unix time in seconds.`,
       });
     }
     const seed = request.seed ?? randomInt(2 ** 31 - 1);
@@ -98,6 +107,7 @@ export class JobService {
         calls,
         provider: { requestsPerSecond: provider.limits.requestsPerSecond, prices: provider.prices },
       });
+      await this.requireSharedLimits(provider.id, plan);
       return { request, provider, seed, plan };
     } finally {
       await Promise.all(opened.map((dataset) => dataset.close()));
@@ -105,8 +115,10 @@ export class JobService {
   }
 
   /** Creates a job. A repetition with the same Idempotency-Key answers the job of the first request. */
-  async create(request: JobRequest, idempotency?: IdempotencyKey): Promise<JobDetails> {
-    const requestHash = new Uint8Array(createHash('sha256').update(JSON.stringify(request)).digest());
+  async create(request: JobRequest, caller?: { apiKeyId: string; idempotencyKey?: string }): Promise<JobDetails> {
+    const { apiKeyId, idempotencyKey: key } = caller ?? {};
+    const idempotency = apiKeyId && key !== undefined ? { apiKeyId, key } : undefined;
+    const requestHash = hashRequest(request);
     if (idempotency) {
       const earlier = await this.earlierJob(idempotency, requestHash);
       if (earlier) return this.queries.get(earlier);
@@ -124,6 +136,7 @@ export class JobService {
             id,
             status: 'queued',
             providerId: provider.id,
+            apiKeyId: apiKeyId ?? null,
             trainingFileId: request.training_file,
             validationFileId: request.validation_file ?? null,
             suffix: request.suffix ?? null,
@@ -132,9 +145,12 @@ export class JobService {
             method: request.method as unknown as Prisma.InputJsonObject,
             plan: plan as unknown as Prisma.InputJsonObject,
             plannedGenerations: plan.generations,
+            deadline: toDeadline(request.deadline),
+            providerPatienceSeconds: request.provider_patience_seconds,
           },
         });
-        await this.ledger.openAccount(tx, id, provider.id, toQueryLimits(request.method.craft.budget));
+        const account = { id, kind: 'job', providerId: provider.id } as const;
+        await this.ledger.openAccount(tx, account, toQueryLimits(request.method.craft.budget));
         await recordEvents(tx, id, [created(plan)]);
       });
     } catch (error) {
@@ -143,44 +159,9 @@ export class JobService {
       if (!earlier) throw error;
       return this.queries.get(earlier);
     }
-    // The job exists now, whatever becomes of its queue entry: one that is missing is put back by requeueOrphans.
+    // The job exists now, whatever becomes of its queue entry: upkeep puts back one that is missing.
     await this.queue.add(id).catch((err) => this.log.error({ err, jobId: id }, 'could not queue a job yet'));
     return this.queries.get(id);
-  }
-
-  /** Stops a job: its worker is refused at its next provider call. */
-  async cancel(id: string): Promise<JobDetails> {
-    const cancelled = await this.database.$transaction(async (tx) => {
-      const updated = await tx.$executeRaw`
-        UPDATE jobs SET status = 'cancelled', finished_at = now()
-        WHERE id = ${id} AND status IN (${Prisma.join(statusesBefore('cancelled'))})`;
-      if (updated === 0) return false;
-      await discardTrainingState(tx, id);
-      await recordEvents(tx, id, [{ level: 'info', type: 'message', message: 'The job was cancelled.' }]);
-      return true;
-    });
-    if (!cancelled) throw illegalTransition(id, 'cancelled', (await this.queries.get(id)).job.status);
-    await this.unqueue(id).catch((err) => this.log.warn({ err, jobId: id }, 'could not unqueue a cancelled job'));
-    return this.queries.get(id);
-  }
-
-  /**
-   * Puts jobs back in the queue that Postgres holds as unfinished but the queue does not know: the process died between
-   * the two writes, or the queue's store was lost.
-   * @returns how many
-   */
-  async requeueOrphans(): Promise<number> {
-    const jobs = await this.database.job.findMany({
-      where: { status: { in: UNFINISHED_STATUSES } },
-      select: { id: true },
-    });
-    let requeued = 0;
-    for (const { id } of jobs) {
-      if (await this.queue.has(id)) continue;
-      await this.queue.add(id);
-      requeued++;
-    }
-    return requeued;
   }
 
   /** @throws ConflictError while a job that is not finished reads the file */
@@ -200,10 +181,16 @@ export class JobService {
     });
   }
 
-  /** A worker that has the job finds it cancelled and closes its calls; where none has it, they are closed here. */
-  private async unqueue(id: string): Promise<void> {
-    await this.queue.remove(id);
-    if (!(await this.queue.has(id))) await this.ledger.leaveUnknownOf(id);
+  /** Nobody should wait for a job that what others left of a shared limit cannot even begin. @throws LimitReachedError */
+  private async requireSharedLimits(providerId: string, { perGeneration }: TrainingPlan): Promise<void> {
+    const balances = await this.ledger.balances([providerId, DEFAULT_PROJECT]);
+    for (const [id, kind] of [
+      [providerId, 'provider'],
+      [DEFAULT_PROJECT, 'project'],
+    ] as const) {
+      const shortage = shortfall(id, kind, perGeneration, balances.get(id)!);
+      if (shortage) throw shortage;
+    }
   }
 
   private async openFile(id: string, param: string): Promise<Dataset> {
@@ -245,20 +232,6 @@ function requireImagesFit(
   throw new InvalidRequestError({ ...imageTooLarge(providerName, `Image ${name}`, image.size, largest), param });
 }
 
-/** Keeps provider and files from being deleted between their check and the job's creation. */
-async function holdInputs(tx: Prisma.TransactionClient, providerId: string, fileIds: string[]): Promise<void> {
-  const providers = await tx.$queryRaw<unknown[]>`
-    SELECT 1 FROM providers WHERE id = ${providerId} AND deleted_at IS NULL FOR SHARE`;
-  const files = await tx.$queryRaw<unknown[]>`
-    SELECT 1 FROM files WHERE id IN (${Prisma.join(fileIds)}) AND deleted_at IS NULL FOR SHARE`;
-  if (providers.length === 1 && files.length === new Set(fileIds).size) return;
-  throw new ConflictError({
-    code: 'input_deleted',
-    param: null,
-    message: 'The provider or a file of this job was deleted just now. Check both and create the job again.',
-  });
-}
-
 function created(plan: TrainingPlan): NewJobEvent {
   return {
     level: 'info',
@@ -268,4 +241,14 @@ function created(plan: TrainingPlan): NewJobEvent {
       `classes, ${plan.total.promptEvaluations} prompt evaluations, ${plan.total.imageQueries} image queries, ` +
       `${plan.total.requests} requests.`,
   };
+}
+
+/** Fields that were added later count only where they are set, so that a repetition is known over an upgrade. */
+function hashRequest({ provider_patience_seconds: patience, ...request }: JobRequest): Uint8Array<ArrayBuffer> {
+  const said = patience === DEFAULT_PATIENCE_SECONDS ? request : { ...request, provider_patience_seconds: patience };
+  return new Uint8Array(createHash('sha256').update(JSON.stringify(said)).digest());
+}
+
+function toDeadline(seconds: number | null | undefined): Date | null {
+  return seconds === null || seconds === undefined ? null : new Date(seconds * 1000);
 }

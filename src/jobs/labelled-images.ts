@@ -1,4 +1,5 @@
 import type { Dataset, DatasetImage } from '../datasets/dataset.js';
+import type { DatasetStore } from '../datasets/dataset-store.js';
 import { splitValidation } from '../datasets/validation-split.js';
 import { InvalidRequestError } from '../errors.js';
 import type { ProviderImage } from '../providers/provider.js';
@@ -14,6 +15,31 @@ export interface LabelledSet {
   images: ProviderImage[];
   /** [images], index into classes */
   labels: Int32Array;
+}
+
+/** Opens a job's files and chooses its images; `close` gives the files back. */
+export async function openLabelledImages(
+  datasets: DatasetStore,
+  job: { trainingFileId: string; validationFileId: string | null; seed: bigint },
+  validationFraction: number | undefined,
+): Promise<{ images: LabelledImages; close(): Promise<void> }> {
+  const opened: Dataset[] = [];
+  const close = async () => {
+    await Promise.all(opened.map((dataset) => dataset.close()));
+  };
+  const open = async (id: string) => {
+    const dataset = await datasets.open(id);
+    opened.push(dataset);
+    return dataset;
+  };
+  try {
+    const training = await open(job.trainingFileId);
+    const validation = job.validationFileId ? await open(job.validationFileId) : null;
+    return { images: chooseImages(training, validation, { validationFraction, seed: Number(job.seed) }), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 /**

@@ -1,23 +1,24 @@
 import type { Score, ScoringRequest } from '../craft/trainer.js';
 import type { Ledger } from '../ledger/ledger.js';
-import { meteredCall, TRAINING_RETRIES } from '../ledger/metered-call.js';
+import type { MeteredCall } from '../ledger/metered-call.js';
 import { type CallLimits, type CallRange, cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
+import type { Circuit } from '../providers/circuit.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
 import { costMicroUsd, type Provider } from '../providers/provider.js';
 import type { LabelledImages } from './labelled-images.js';
-import { type AnsweredCall, type StoredAnswers, toPaidAnswer } from './stored-answers.js';
-
-/** The worker is being shut down: nothing is wrong, another one goes on. */
-export class HandedBackError extends Error {
-  override readonly name = 'HandedBackError';
-}
+import { HandedBackError, persistentCall } from './persistent-call.js';
+import { probeCall } from './probe-call.js';
+import { type AnsweredCall, hashCall, purchaseKey, type StoredAnswers, toPaidAnswer } from './stored-answers.js';
 
 export interface MeteredScorerOptions {
   jobId: string;
   epoch: number;
+  /** The API key that created the job. */
+  apiKeyId: string | null;
   worker: string;
   provider: Provider;
   ledger: Ledger;
+  circuit: Circuit;
   images: LabelledImages;
   /** What an earlier run of the job paid for. */
   answers: StoredAnswers;
@@ -56,14 +57,31 @@ export class MeteredScorer {
   }
 
   private async send(request: ScoringRequest, call: CallRange): Promise<Float32Array> {
-    const { jobId, epoch, worker, provider, ledger, signal, answers } = this.options;
-    const imageQueries = call.promptCount * call.imageCount;
+    const { ledger, circuit, signal, answers } = this.options;
     const asked = this.asked(request, call);
     const paidFor = await answers.find(asked);
     if (paidFor) return paidFor;
-    return meteredCall(
-      ledger,
-      {
+    const probe = () => probeCall({ ...this.options, context: asked.prompts, guard: this.guard });
+    const attempt = (useless: number) => this.meteredCall(request, call, asked, useless);
+    return persistentCall(ledger, circuit, signal, attempt, probe);
+  }
+
+  private get guard() {
+    return { kind: 'running_job' as const, epoch: this.options.epoch };
+  }
+
+  private meteredCall(
+    request: ScoringRequest,
+    call: CallRange,
+    asked: AnsweredCall,
+    useless: number,
+  ): MeteredCall<Float32Array> {
+    const { jobId, apiKeyId, worker, provider, signal } = this.options;
+    const imageQueries = call.promptCount * call.imageCount;
+    const { idempotency } = provider.capabilities;
+    const key = idempotency ? purchaseKey(jobId, provider, asked, useless) : undefined;
+    return {
+      reservation: {
         accountId: jobId,
         providerId: provider.id,
         purpose: request.purpose,
@@ -73,33 +91,33 @@ export class MeteredScorer {
           requests: 1,
           costMicroUsd: costMicroUsd(provider.prices, 1, imageQueries),
         },
-        guard: { kind: 'running_job', jobId, epoch },
+        guard: this.guard,
         generation: this.generation,
         chunk: call.chunk,
         worker,
+        apiKeyId,
+        purchase: idempotency && key ? { key, windowSeconds: idempotency.windowSeconds } : undefined,
       },
-      TRAINING_RETRIES,
-      signal,
-      () => {
+      send: async () => {
         const { prompts, images, classNames } = asked;
-        return provider.score({
+        const { logits, billed } = await provider.score({
           prompts: { kind: 'context', count: call.promptCount, values: prompts },
           images,
           classNames,
+          idempotencyKey: key,
           signal,
         });
+        return { answer: logits, billed };
       },
-      (logits) => toPaidAnswer(asked, logits),
-    );
+      keep: (logits) => toPaidAnswer(asked, logits),
+    };
   }
 
   private asked(request: ScoringRequest, call: CallRange): AnsweredCall {
     const { images, provider } = this.options;
     const promptLength = request.prompts.length / request.promptCount;
-    return {
+    const question = {
       model: `${provider.protocol} ${provider.remoteModel}`,
-      generation: this.generation,
-      chunk: call.chunk,
       prompts: request.prompts.subarray(
         call.firstPrompt * promptLength,
         (call.firstPrompt + call.promptCount) * promptLength,
@@ -107,6 +125,7 @@ export class MeteredScorer {
       images: images[request.imageSet].images.slice(call.firstImage, call.firstImage + call.imageCount),
       classNames: images.classes,
     };
+    return { ...question, generation: this.generation, chunk: call.chunk, hash: hashCall(question) };
   }
 }
 

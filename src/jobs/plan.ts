@@ -1,6 +1,6 @@
 import { InvalidRequestError } from '../errors.js';
-import { BUDGET_PARAMETERS, type QueryLimits } from '../ledger/ledger.js';
-import { type CallLimits, cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
+import { BUDGET_PARAMETERS, type QueryLimits, UNITS } from '../ledger/accounts.js';
+import { type CallLimits, type CallRange, cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
 import { costMicroUsd, type ProviderPrices, type QueryAmounts } from '../providers/provider.js';
 
 /**
@@ -21,21 +21,15 @@ export interface TrainingPlan extends CallLimits {
   secondsAtProviderLimits: number | null;
 }
 
-export interface PlanInput {
-  populationSize: number;
-  /** Bytes of each image, in the job's order. */
-  trainingImages: number[];
-  validationImages: number[];
+export interface PlanInput extends GenerationInput {
   classes: number;
   limits: QueryLimits;
-  calls: CallLimits;
   provider: {
     requestsPerSecond: number | null;
     prices: ProviderPrices;
   };
 }
 
-const UNITS = ['promptEvaluations', 'imageQueries', 'requests', 'costMicroUsd'] as const;
 const MAX_GENERATIONS = 1_000_000;
 
 /**
@@ -43,29 +37,10 @@ const MAX_GENERATIONS = 1_000_000;
  * @throws InvalidRequestError when the budget does not pay for one generation, or does not bound the job at all
  */
 export function planTraining(input: PlanInput): TrainingPlan {
-  const perGeneration = generationAmounts(input);
-  let generations = Number.POSITIVE_INFINITY;
-  let decidedBy: keyof QueryAmounts = 'promptEvaluations';
-  for (const unit of UNITS) {
-    const limit = input.limits[unit];
-    if (limit === null || perGeneration[unit] === 0) continue;
-    const affordable = Math.floor(limit / perGeneration[unit]);
-    if (affordable < generations) {
-      generations = affordable;
-      decidedBy = unit;
-    }
-  }
+  const perGeneration = amountsOf(generationCalls(input), input.provider.prices);
+  const { generations, decidedBy } = affordableGenerations(perGeneration, input.limits);
   const param = `method.craft.budget.${BUDGET_PARAMETERS[decidedBy]}`;
-  if (generations > MAX_GENERATIONS) {
-    throw new InvalidRequestError({
-      code: 'budget_unbounded',
-      param: 'method.craft.budget',
-      message:
-        generations === Number.POSITIVE_INFINITY
-          ? 'max_cost_usd alone does not bound a job at a provider that charges nothing. Add max_prompt_evaluations or max_image_queries.'
-          : `This budget pays for more than ${MAX_GENERATIONS} generations. Lower it; 8,000 prompt evaluations are what the method was published with.`,
-    });
-  }
+  requireBounded(generations, 'method.craft.budget');
   if (generations < 1) {
     throw new InvalidRequestError({
       code: 'budget_too_small',
@@ -90,21 +65,75 @@ export function planTraining(input: PlanInput): TrainingPlan {
   };
 }
 
-/** λ candidates and the centre on the training images, and the centre on the validation images. */
-function generationAmounts(input: PlanInput): QueryAmounts {
-  const calls = [
-    ...cutIntoCalls(input.populationSize, input.trainingImages, input.calls),
-    ...cutIntoCalls(1, input.trainingImages, input.calls),
-    ...cutIntoCalls(1, input.validationImages, input.calls),
-  ];
+/** @throws InvalidRequestError when there is no end of generations */
+export function requireBounded(generations: number, param: string | null): void {
+  if (generations <= MAX_GENERATIONS) return;
+  throw new InvalidRequestError({
+    code: 'budget_unbounded',
+    param,
+    message:
+      generations === Number.POSITIVE_INFINITY
+        ? 'max_cost_usd alone does not bound a job at a provider that charges nothing. Add max_prompt_evaluations or max_image_queries.'
+        : `This budget pays for more than ${MAX_GENERATIONS} generations. Lower it; 8,000 prompt evaluations are what the method was published with.`,
+  });
+}
+
+/** What decides the calls of one generation. */
+export interface GenerationInput {
+  populationSize: number;
+  /** Bytes of each image, in the job's order. */
+  trainingImages: number[];
+  validationImages: number[];
+  calls: CallLimits;
+}
+
+/** λ candidates and the centre on the training images, and the centre on the validation images, numbered through. */
+export function generationCalls({
+  populationSize,
+  trainingImages,
+  validationImages,
+  calls,
+}: GenerationInput): CallRange[] {
+  const cut: CallRange[] = [];
+  for (const [prompts, images] of [
+    [populationSize, trainingImages],
+    [1, trainingImages],
+    [1, validationImages],
+  ] as const) {
+    cut.push(...cutIntoCalls(prompts, images, calls, cut.length));
+  }
+  return cut;
+}
+
+/** What calls draw on the ledger together. */
+export function amountsOf(calls: CallRange[], prices: ProviderPrices): QueryAmounts {
   const amounts: QueryAmounts = { promptEvaluations: 0, imageQueries: 0, requests: calls.length, costMicroUsd: 0 };
   for (const call of calls) {
     const imageQueries = call.promptCount * call.imageCount;
     amounts.promptEvaluations += promptEvaluationsOf(call);
     amounts.imageQueries += imageQueries;
-    amounts.costMicroUsd += costMicroUsd(input.provider.prices, 1, imageQueries);
+    amounts.costMicroUsd += costMicroUsd(prices, 1, imageQueries);
   }
   return amounts;
+}
+
+/** Whole generations that the limits pay for, and the unit that decides; infinite where none limits. */
+export function affordableGenerations(
+  perGeneration: QueryAmounts,
+  limits: QueryLimits,
+): { generations: number; decidedBy: keyof QueryAmounts } {
+  let generations = Number.POSITIVE_INFINITY;
+  let decidedBy: keyof QueryAmounts = 'promptEvaluations';
+  for (const unit of UNITS) {
+    const limit = limits[unit];
+    if (limit === null || perGeneration[unit] === 0) continue;
+    const affordable = Math.floor(limit / perGeneration[unit]);
+    if (affordable < generations) {
+      generations = affordable;
+      decidedBy = unit;
+    }
+  }
+  return { generations, decidedBy };
 }
 
 function tooSmallMessage(input: PlanInput, amounts: QueryAmounts, unit: keyof QueryAmounts): string {

@@ -1,24 +1,35 @@
 import type { Logger } from 'pino';
 import { type AdapterDescription, decodeAdapter, encodeAdapter } from '../adapters/adapter-file.js';
 import { type Compute, type ComputeName, selectCompute } from '../craft/compute.js';
+import { CheckpointError } from '../craft/errors.js';
 import { type AdapterWeights, CraftTrainer, type GenerationReport, type TrainingProblem } from '../craft/trainer.js';
-import type { Dataset } from '../datasets/dataset.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import type { Database } from '../db/client.js';
-import { BudgetExceededError } from '../errors.js';
 import { newId } from '../ids.js';
-import { type Ledger, ReservationRefusedError, shortfall } from '../ledger/ledger.js';
+import { LimitReachedError, shortfall } from '../ledger/accounts.js';
+import { type Ledger, sureWindowMs } from '../ledger/ledger.js';
+import { DeadlinePassedError, ReservationRefusedError } from '../ledger/reservation.js';
+import { Circuit } from '../providers/circuit.js';
 import type { Provider } from '../providers/provider.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import type { NewJobEvent } from './events.js';
 import { initialContextOf } from './initial-context.js';
-import { type JobMetrics, JobOwnership, OwnershipLostError, toJobMetrics } from './job-ownership.js';
+import {
+  type GenerationRecord,
+  type JobMetrics,
+  JobOwnership,
+  OwnershipLostError,
+  toJobMetrics,
+} from './job-ownership.js';
 import type { JobMethod } from './job-request.js';
-import { chooseImages, type LabelledImages } from './labelled-images.js';
-import { HandedBackError, MeteredScorer } from './metered-scorer.js';
-import type { TrainingPlan } from './plan.js';
-import { StoredAnswers } from './stored-answers.js';
+import { type LabelledImages, type LabelledSet, openLabelledImages } from './labelled-images.js';
+import { MeteredScorer } from './metered-scorer.js';
+import { toPause } from './pause.js';
+import { HandedBackError } from './persistent-call.js';
+import { amountsOf, generationCalls, type TrainingPlan } from './plan.js';
+import { isTerminal, type JobStatus } from './state-machine.js';
+import { purchasePrefix, StoredAnswers } from './stored-answers.js';
 import { toTrainingFailure } from './training-failure.js';
 
 export interface RunnerOptions {
@@ -38,6 +49,9 @@ export interface RunnerOptions {
 /** How a run ended: the job is finished (or was never ours), or another worker should go on with it. */
 export type RunOutcome = 'finished' | 'handed_back';
 
+/** When a job stops sending calls to a provider that fails. */
+const CIRCUIT = { threshold: 3, baseDelayMs: 1000, maxDelayMs: 30_000 };
+
 /** Adapters are kept about this many times along the way. */
 const KEPT_CHECKPOINTS = 20;
 
@@ -49,37 +63,50 @@ export async function runTrainingJob(jobId: string, options: RunnerOptions): Pro
   const log = options.log.child({ jobId });
   const ownership = await JobOwnership.claim(options.database, jobId, options.worker);
   if (!ownership) {
+    const job = await options.database.job.findUnique({ where: { id: jobId }, select: { status: true } });
     // It ended while nobody ran it; what its last worker left open cannot be known any more.
-    await options.ledger.leaveUnknownOf(jobId);
+    if (job && isTerminal(job.status as JobStatus)) await options.ledger.leaveUnknownOf(jobId);
     return 'finished';
   }
   const lost = await options.ledger.leaveUnknownBefore(jobId, ownership.epoch);
   if (lost > 0) log.warn({ calls: lost }, 'calls of a lost worker stay counted');
-  const opened: Dataset[] = [];
   const watch = ownership.watch();
+  const signal = AbortSignal.any([options.signal, watch.signal]);
+  const run = new Run(ownership, { ...options, signal });
   try {
-    const signal = AbortSignal.any([options.signal, watch.signal]);
-    await new Run(ownership, { ...options, signal }, opened).toTheEnd();
-    return 'finished';
+    return (await run.toTheEnd()) ? 'finished' : 'handed_back';
   } catch (error) {
-    if (watch.signal.aborted) return 'finished';
+    if (watch.signal.aborted || error instanceof OwnershipLostError || error instanceof ReservationRefusedError) {
+      log.info('job was ended, paused or taken over, or its budget was changed');
+      // A job that is still ours goes on with its new budget.
+      return (await ownership.holds()) ? 'handed_back' : 'finished';
+    }
     if (error instanceof HandedBackError) return 'handed_back';
     // A call that failed while we were asked to stop says nothing about the job: its next worker tries again.
     if (options.signal.aborted && error instanceof ProviderCallError) return 'handed_back';
-    if (error instanceof OwnershipLostError || error instanceof ReservationRefusedError) {
-      log.info('job was cancelled or is owned by another worker');
-      return 'finished';
+    const pause = toPause(error);
+    if (pause) {
+      log.warn({ err: error, reason: pause.reason }, 'training is paused');
+      return await settleEnd(ownership, ownership.pause(pause, run.budgetRevision));
     }
     log.error({ err: error }, 'training failed');
     const failure = toTrainingFailure(error);
     if (!failure) throw error;
-    await ownership.fail(failure).catch((refused: unknown) => {
-      if (!(refused instanceof OwnershipLostError)) throw refused;
-    });
-    return 'finished';
+    return await settleEnd(ownership, ownership.fail(failure, run.budgetRevision));
   } finally {
     watch.stop();
-    await Promise.all(opened.map((dataset) => dataset.close()));
+    await run.close();
+  }
+}
+
+/** An end that was refused is no end: somebody else decided otherwise, or the budget changed. */
+async function settleEnd(ownership: JobOwnership, end: Promise<void>): Promise<RunOutcome> {
+  try {
+    await end;
+    return 'finished';
+  } catch (refused) {
+    if (!(refused instanceof OwnershipLostError)) throw refused;
+    return (await ownership.holds()) ? 'handed_back' : 'finished';
   }
 }
 
@@ -91,50 +118,83 @@ class Run {
   private provider!: Provider;
   private images!: LabelledImages;
   private trainer!: CraftTrainer;
+  private answers!: StoredAnswers;
+  /** The job's budget as it was when the present generation was begun: what its outcome is decided on. */
+  budgetRevision: number;
+  /** The write of the last generation. */
+  private recorded: Promise<void> = Promise.resolve();
+  private closeImages: () => Promise<void> = async () => {};
 
   constructor(
     private readonly ownership: JobOwnership,
     private readonly options: RunnerOptions,
-    private readonly opened: Dataset[],
   ) {
     this.method = ownership.job.method as unknown as JobMethod;
     this.best = ownership.job.bestMetrics as JobMetrics | null;
+    this.budgetRevision = ownership.budgetRevision;
   }
 
-  async toTheEnd(): Promise<void> {
+  /** @returns false when the job is not at its end after all, because its budget was changed at the last moment */
+  async toTheEnd(): Promise<boolean> {
     const { job, epoch } = this.ownership;
     const { ledger, worker, signal } = this.options;
     const compute = await this.selectCompute();
     this.options.log.info({ jobId: job.id, compute: compute.name }, 'training on compute backend');
     this.provider = await this.options.providers.connect(job.providerId);
-    this.images = await this.openImages();
+    const { images: chosen, close } = await openLabelledImages(
+      this.options.datasets,
+      job,
+      this.method.craft.validation_fraction,
+    );
+    this.images = chosen;
+    this.closeImages = close;
     const { provider, images } = this;
+    this.answers = await StoredAnswers.open(this.options.database, job.id);
     this.trainer = await this.openTrainer(compute);
-    const answers = await StoredAnswers.open(this.options.database, job.id);
-    const callLimits = job.plan as unknown as TrainingPlan;
-    const jobId = job.id;
-    const scorer = new MeteredScorer({ jobId, epoch, worker, provider, ledger, images, answers, callLimits, signal });
+    const scorer = new MeteredScorer({
+      jobId: job.id,
+      apiKeyId: job.apiKeyId,
+      callLimits: this.plan,
+      circuit: new Circuit({ ...CIRCUIT, patienceMs: job.providerPatienceSeconds * 1000 }),
+      answers: this.answers,
+      ...{ epoch, worker, provider, ledger, images, signal },
+    });
 
-    let stopReason: string | null = null;
+    let stop: StopReason | null = null;
     // Of the state after the last whole generation; a budget that ends inside the next one leaves this as the result.
     let weights: AdapterWeights | null = this.trainer.generation > 0 ? await this.trainer.adapter() : null;
-    while (!this.trainer.done) {
+    while (this.trainer.generation < this.ownership.plannedGenerations) {
       if (signal.aborted) throw new HandedBackError('The worker is shutting down.');
+      this.budgetRevision = this.ownership.budgetRevision;
       let report: GenerationReport;
       try {
-        await this.requireBudget(this.trainer.generation + 1, answers);
+        await this.requireBudget(this.trainer.generation + 1);
         report = await this.trainer.runGeneration(scorer.forGeneration(this.trainer.generation + 1));
       } catch (error) {
-        if (!(error instanceof BudgetExceededError) || weights === null) throw error;
-        stopReason = 'budget_exhausted';
+        stop = stopReasonOf(error);
+        // Without one whole generation there is no adapter to end with.
+        if (stop === null || weights === null) throw error;
         break;
       }
       weights = await this.trainer.adapter();
       await this.record(report, weights);
+      if (this.trainer.generation >= this.ownership.plannedGenerations) await this.recorded;
     }
+    await this.recorded;
+    // The end of the plan, as it is by now.
+    if (stop === null) this.budgetRevision = this.ownership.budgetRevision;
     if (weights === null) throw new Error('A trainer without a generation to run has no adapter.');
-    await this.finish(weights, stopReason);
-    this.trainer.dispose();
+    return this.finish(weights, stop);
+  }
+
+  async close(): Promise<void> {
+    this.trainer?.dispose();
+    await this.recorded.catch(() => {});
+    await this.closeImages();
+  }
+
+  private get plan(): TrainingPlan {
+    return this.ownership.job.plan as unknown as TrainingPlan;
   }
 
   /** A resumed job goes on with the backend it began with, where it can be had: only there are its numbers the same. */
@@ -148,28 +208,42 @@ class Run {
     return compute;
   }
 
-  /** Nothing is spent on a generation that the budget cannot complete; one that is partly paid for is tried. */
-  private async requireBudget(generation: number, answers: StoredAnswers): Promise<void> {
-    if (answers.hasOf(generation)) return;
+  /** Nothing is spent on a generation that the budget cannot complete, counting what of it is paid for already. */
+  private async requireBudget(generation: number): Promise<void> {
     const { job } = this.ownership;
-    const { perGeneration } = job.plan as unknown as TrainingPlan;
-    const missing = shortfall(perGeneration, await this.options.ledger.balance(job.id));
-    if (missing) throw missing;
+    const { ledger } = this.options;
+    const { training, validation } = this.images;
+    const sizes = ({ images }: LabelledSet) => images.map(({ size }) => size);
+    const calls = generationCalls({
+      populationSize: this.method.craft.hyperparameters.population_size,
+      trainingImages: sizes(training),
+      validationImages: sizes(validation),
+      calls: this.plan,
+    });
+    const drawn = await this.drawnBefore(generation);
+    const missing = calls.filter(({ chunk }) => !this.answers.has(generation, chunk) && !drawn.has(chunk));
+    const needed = amountsOf(missing, this.provider.prices);
+    const shortage = shortfall(job.id, 'job', needed, await ledger.balance(job.id));
+    if (shortage) throw shortage;
   }
 
-  private async openImages(): Promise<LabelledImages> {
+  /** Calls that an earlier run has drawn, and that their idempotency key makes the same purchase now. */
+  private async drawnBefore(generation: number): Promise<Set<number>> {
     const { job } = this.ownership;
-    const open = async (id: string) => {
-      const dataset = await this.options.datasets.open(id);
-      this.opened.push(dataset);
-      return dataset;
-    };
-    const training = await open(job.trainingFileId);
-    const validation = job.validationFileId ? await open(job.validationFileId) : null;
-    return chooseImages(training, validation, {
-      validationFraction: this.method.craft.validation_fraction,
-      seed: Number(job.seed),
+    const isFirst = this.current === null;
+    const { idempotency } = this.provider.capabilities;
+    if (!isFirst || !idempotency) return new Set();
+    const rows = await this.options.database.reservation.findMany({
+      where: {
+        accountId: job.id,
+        generation,
+        state: { in: ['settled', 'unknown', 'reserved'] },
+        purchaseKey: { startsWith: purchasePrefix(job.id, this.provider, generation), not: { contains: '#' } },
+        createdAt: { gt: new Date(Date.now() - sureWindowMs(idempotency.windowSeconds)) },
+      },
+      select: { chunk: true },
     });
+    return new Set(rows.flatMap(({ chunk }) => (chunk === null ? [] : [chunk])));
   }
 
   private async openTrainer(compute: Compute): Promise<CraftTrainer> {
@@ -182,15 +256,36 @@ class Run {
       contextTokens: capabilities.contextTokens ?? 0,
       contextWidth: capabilities.contextWidth ?? 0,
       initialContext: initialContextOf(capabilities),
-      plannedGenerations: job.plannedGenerations,
+      // The schedule is that of the first budget, whatever it was raised to.
+      plannedGenerations: this.plan.generations,
     };
-    const saved = await this.options.database.trainingState.findUnique({ where: { jobId: job.id } });
     const { hyperparameters } = this.method.craft;
     const seed = Number(job.seed);
-    if (!saved) return CraftTrainer.create(problem, hyperparameters, seed, compute);
-    return CraftTrainer.restore(saved.state, problem, hyperparameters, seed, compute);
+    const saved = await this.options.database.trainingState.findMany({
+      where: { jobId: job.id },
+      orderBy: { generation: 'desc' },
+    });
+    let damage: unknown = null;
+    for (const { generation, state } of saved) {
+      try {
+        return CraftTrainer.restore(state, problem, hyperparameters, seed, compute);
+      } catch (error) {
+        if (!(error instanceof CheckpointError)) throw error;
+        this.options.log.error({ err: error, jobId: job.id, generation }, 'a saved training state cannot be read');
+        damage = error;
+      }
+    }
+    if (damage) throw damage;
+    if (job.generation > 0 && !this.answers.has(1, 0)) {
+      throw new CheckpointError('What the job would go on from is no longer kept.');
+    }
+    return CraftTrainer.create(problem, hyperparameters, seed, compute);
   }
 
+  /**
+   * Takes what a generation leaves behind and writes it while the next one is under way: its calls need not wait for the
+   * disk, because their answers are kept by themselves. A write that fails is met before the one after it.
+   */
   private async record(report: GenerationReport, weights: AdapterWeights): Promise<void> {
     const metrics = toJobMetrics(report);
     this.current = metrics;
@@ -198,18 +293,18 @@ class Run {
     const previousBest = this.best;
     const improved = isBetter(metrics, previousBest);
     if (improved) this.best = metrics;
-    const last = this.trainer.done;
+    const last = generation >= this.ownership.plannedGenerations;
     const keepsBest = this.method.craft.checkpoint_selection === 'best_validation';
     const keep = last || this.isMilestone(generation) || (improved && keepsBest);
     const save = last || generation % this.options.checkpointInterval === 0;
     // An earlier run got further than the state it saved: what it told already is not told again.
     const isNew = generation > this.ownership.job.generation;
     if (!isNew && !save) return;
-    await this.ownership.recordGeneration({
+    const record: GenerationRecord = {
       generation,
       metrics,
       progress: isNew
-        ? { best: this.best ?? metrics, events: [toEvent(metrics, this.ownership.job.plannedGenerations)] }
+        ? { best: this.best ?? metrics, events: [toEvent(metrics, this.ownership.plannedGenerations)] }
         : undefined,
       state: save ? ownBytes(await this.trainer.serialise()) : undefined,
       checkpoint: keep ? encodeAdapter(weights, this.describeAdapter(metrics)) : undefined,
@@ -217,14 +312,18 @@ class Run {
         improved && keepsBest && previousBest && !this.isMilestone(previousBest.generation)
           ? previousBest.generation
           : undefined,
-    });
+    };
+    await this.recorded;
+    const writing = this.ownership.recordGeneration(record);
+    writing.catch(() => {});
+    this.recorded = writing;
   }
 
   private isMilestone(generation: number): boolean {
-    return generation % Math.max(1, Math.ceil(this.ownership.job.plannedGenerations / KEPT_CHECKPOINTS)) === 0;
+    return generation % Math.max(1, Math.ceil(this.plan.generations / KEPT_CHECKPOINTS)) === 0;
   }
 
-  private async finish(lastWeights: AdapterWeights, stopReason: string | null): Promise<void> {
+  private async finish(lastWeights: AdapterWeights, stop: StopReason | null): Promise<boolean> {
     const { job } = this.ownership;
     const { database, ledger } = this.options;
     let weights = lastWeights;
@@ -241,14 +340,15 @@ class Run {
       metrics = this.best;
     }
     const adapterId = `ft:${this.provider.name}:${job.suffix ?? ''}:${newId('').slice(0, 12)}`;
-    const reason = stopReason === null ? '' : ' The budget did not pay for a further generation.';
-    await this.ownership.succeed({
+    return this.ownership.succeed({
       adapterId,
       weights,
       about: this.describeAdapter(metrics),
-      stopReason,
-      message: `Training succeeded with generation ${metrics.generation}; the adapter is ${adapterId}.${reason}`,
-      openAccount: (tx, id, providerId) => ledger.openAccount(tx, id, providerId),
+      stopReason: stop,
+      budgetRevision: this.budgetRevision,
+      message: (id) =>
+        `Training succeeded with generation ${metrics.generation}; the adapter is ${id}.${stop ? STOPPED[stop] : ''}`,
+      openAccount: (tx, id, providerId) => ledger.openAccount(tx, { id, kind: 'adapter', providerId }),
     });
   }
 
@@ -261,6 +361,20 @@ class Run {
       metrics,
     };
   }
+}
+
+/** Why a job may end before its plan with what it has. */
+type StopReason = 'budget_exhausted' | 'deadline';
+
+const STOPPED: Record<StopReason, string> = {
+  budget_exhausted:
+    ' The budget did not pay for a further generation; raise it with POST /v1/fine_tuning/jobs/{id}/budget to go on.',
+  deadline: ' The deadline came before the end of the plan.',
+};
+
+function stopReasonOf(error: unknown): StopReason | null {
+  if (error instanceof DeadlinePassedError) return 'deadline';
+  return error instanceof LimitReachedError && error.shortage.kind === 'job' ? 'budget_exhausted' : null;
 }
 
 /** Validation accuracy decides, then validation loss; without validation images the loss of the centre. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Database } from '../db/client.js';
-import type { PaidAnswer } from '../ledger/ledger.js';
-import type { ProviderImage } from '../providers/provider.js';
+import type { PaidAnswer } from '../ledger/reservation.js';
+import type { Provider, ProviderImage } from '../providers/provider.js';
 
 const LARGEST_KEPT_ANSWER = 256 * 1024 * 1024;
 
@@ -15,6 +15,8 @@ export interface AnsweredCall {
   prompts: Float32Array;
   images: ProviderImage[];
   classNames: string[];
+  /** SHA-256 of all that is asked. */
+  hash: Uint8Array<ArrayBuffer>;
 }
 
 /**
@@ -34,19 +36,19 @@ export class StoredAnswers {
     return new StoredAnswers(database, jobId, new Set(rows.map(({ generation, chunk }) => `${generation}/${chunk}`)));
   }
 
-  /** Whether anything of a generation is answered. */
-  hasOf(generation: number): boolean {
-    return [...this.known].some((key) => key.startsWith(`${generation}/`));
+  /** Whether a call of a generation is answered. */
+  has(generation: number, chunk: number): boolean {
+    return this.known.has(`${generation}/${chunk}`);
   }
 
   /** @returns the logits, or null where this very question has no stored answer */
   async find(call: AnsweredCall): Promise<Float32Array | null> {
     const { generation, chunk } = call;
-    if (!this.known.has(`${generation}/${chunk}`)) return null;
+    if (!this.has(generation, chunk)) return null;
     const row = await this.database.storedAnswer.findUnique({
       where: { jobId_generation_chunk: { jobId: this.jobId, generation, chunk } },
     });
-    if (!row || !Buffer.from(row.callHash).equals(hashCall(call))) return null;
+    if (!row || !Buffer.from(row.callHash).equals(call.hash)) return null;
     // A copy, because the driver's bytes need not be aligned to four.
     return new Float32Array(row.logits.slice().buffer);
   }
@@ -56,12 +58,36 @@ export class StoredAnswers {
 export function toPaidAnswer(call: AnsweredCall, logits: Float32Array): PaidAnswer | undefined {
   if (logits.byteLength > LARGEST_KEPT_ANSWER) return undefined;
   return {
-    callHash: hashCall(call),
+    callHash: call.hash,
     logits: new Uint8Array(logits.buffer as ArrayBuffer, logits.byteOffset, logits.byteLength),
   };
 }
 
-function hashCall({ model, prompts, images, classNames }: AnsweredCall): Uint8Array<ArrayBuffer> {
+/**
+ * Names the purchase of a call: the same for every attempt and every worker, and another for another question, for another
+ * account or address at the provider, and after an answer that was paid for but of no use.
+ */
+export function purchaseKey(
+  jobId: string,
+  provider: Provider,
+  { generation, chunk, hash }: AnsweredCall,
+  useless: number,
+): string {
+  const question = Buffer.from(hash.subarray(0, 8)).toString('hex');
+  const again = useless === 0 ? '' : `/${useless}`;
+  return `${purchasePrefix(jobId, provider, generation)}${chunk}/${question}${again}`;
+}
+
+export function purchasePrefix(jobId: string, { accountFingerprint }: Provider, generation: number): string {
+  return `${jobId}/${accountFingerprint}/${generation}/`;
+}
+
+export function hashCall({
+  model,
+  prompts,
+  images,
+  classNames,
+}: Omit<AnsweredCall, 'hash' | 'generation' | 'chunk'>): Uint8Array<ArrayBuffer> {
   const hash = createHash('sha256');
   hash.update(new Uint8Array(prompts.buffer, prompts.byteOffset, prompts.byteLength));
   hash.update(JSON.stringify([model, images.map(({ sha256 }) => sha256), classNames]));

@@ -7,6 +7,7 @@ import {
   TrainingDivergedError,
 } from '../craft/errors.js';
 import { CraftError } from '../errors.js';
+import { DeadlinePassedError } from '../ledger/reservation.js';
 
 /**
  * The error that ends a job, in the caller's words. Null for everything that is not the job's own doing (Postgres gone, a
@@ -14,6 +15,9 @@ import { CraftError } from '../errors.js';
  */
 export function toTrainingFailure(error: unknown): CraftError | null {
   if (error instanceof CraftError) return error;
+  if (error instanceof DeadlinePassedError) {
+    return failure('deadline_passed', 'deadline', error, 'Not one generation was complete by then. Start a new job.');
+  }
   if (error instanceof NonFiniteFitnessError || error instanceof TrainingDivergedError) {
     return failure(
       'training_diverged',

@@ -1,34 +1,59 @@
 import type { Logger } from 'pino';
+import type { Database } from '../db/client.js';
 import type { Ledger } from '../ledger/ledger.js';
-import type { JobService } from './job-service.js';
+import type { Mending } from './mending.js';
+import { discardOldTrainingStates } from './training-states.js';
 
-const EVERY_MS = 30_000;
 /** Longer than any call can take: the longest time-out of a provider is ten minutes, and its turn comes before that. */
 const LOST_AFTER_MINUTES = 60;
 
 /**
- * Mends, at start and from then on, what crashes leave behind: unfinished jobs that the queue does not know, and
- * reservations of processes that are gone. Several processes may do this side by side.
+ * Mends, at start and from then on, what crashes leave behind, and wakes what waits for a change outside. Several
+ * processes may do this side by side.
  */
-export function startUpkeep(jobs: JobService, ledger: Ledger, log: Logger): { stop(): Promise<void> } {
-  let running: Promise<void> = Promise.resolve();
+export function startUpkeep(
+  mending: Mending,
+  options: { database: Database; ledger: Ledger; intervalSeconds: number; log: Logger },
+): { stop(): Promise<void> } {
+  const { database, ledger, intervalSeconds, log } = options;
+  const steps: [what: string, step: () => Promise<unknown>][] = [
+    ['jobs that the queue had lost were put back', () => mending.requeueOrphans()],
+    ['queue entries without a job to work on were removed', () => mending.removeStrayEntries()],
+    ['overdue jobs', () => mending.wakeOverdue()],
+    ['jobs within their limits again', () => mending.resumeWithinLimits()],
+    ['providers that jobs wait for', () => mending.probeProviders()],
+    ['calls of lost processes stay counted', () => ledger.leaveUnknownOlderThan(LOST_AFTER_MINUTES)],
+    ['training states of jobs that ended long ago were dropped', () => discardOldTrainingStates(database)],
+  ];
   const mend = async () => {
-    try {
-      const requeued = await jobs.requeueOrphans();
-      if (requeued > 0) log.warn({ jobs: requeued }, 'jobs that the queue had lost were put back');
-      const lost = await ledger.leaveUnknownOlderThan(LOST_AFTER_MINUTES);
-      if (lost > 0) log.warn({ calls: lost }, 'calls of lost processes stay counted');
-    } catch (err) {
-      log.warn({ err }, 'upkeep did not get through; it is tried again');
+    for (const [what, step] of steps) {
+      try {
+        const count = await step();
+        if (typeof count === 'number' && count > 0) log.warn({ count }, what);
+      } catch (err) {
+        log.warn({ err, step: what }, 'upkeep did not get through; it is tried again');
+      }
     }
   };
-  const timer = setInterval(() => {
-    running = running.then(mend);
-  }, EVERY_MS);
-  running = mend();
+  let stopped = false;
+  let wake = () => {};
+  const running = (async () => {
+    while (!stopped) {
+      await mend();
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, intervalSeconds * 1000);
+        wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+        if (stopped) wake();
+      });
+    }
+  })();
   return {
     async stop() {
-      clearInterval(timer);
+      stopped = true;
+      wake();
       await running;
     },
   };

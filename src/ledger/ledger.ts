@@ -1,333 +1,348 @@
-import { type Database, Prisma } from '../db/client.js';
-import { BudgetExceededError } from '../errors.js';
+import { randomUUID } from 'node:crypto';
+import type { Database, Prisma } from '../db/client.js';
 import type { QueryAmounts } from '../providers/provider.js';
+import {
+  type AccountKind,
+  type Balance,
+  DEFAULT_PROJECT,
+  LimitReachedError,
+  limitColumns,
+  NO_LIMITS,
+  type QueryLimits,
+  toBalance,
+  UNITS,
+} from './accounts.js';
+import { Batcher } from './batcher.js';
+import { isImpossible, LedgerConnection } from './connection.js';
+import {
+  type Closing,
+  DeadlinePassedError,
+  type Reservation,
+  ReservationRefusedError,
+  type ReservationRequest,
+} from './reservation.js';
 
 /**
  * The query ledger: what each budget allows, what is reserved on it and what was used. It is the only writer of those
- * figures. Every provider call is reserved before it is sent and closed after: settled (it was served), released (it is
- * certain that nothing was billed) or left unknown (it may have been billed, so it stays counted).
+ * figures. Every provider call is reserved before it is sent, on all of its accounts (job or adapter, provider, provider's
+ * day, project) or on none, and closed after: settled (it was served), released (it is certain that nothing was billed) or
+ * left unknown (it may have been billed, so it stays counted).
+ *
+ * The statements are the procedures `ledger_reserve_durably` and `ledger_close_durably` of the migration; callers at the
+ * same time share one, and one whose answer was lost is repeated.
  */
-
-export type QueryPurpose = 'candidates' | 'centre' | 'validation' | 'predict' | 'zero_shot';
-
-/** Limits of an account; null is no limit. */
-export type QueryLimits = { [Unit in keyof QueryAmounts]: number | null };
-
-/** Who may draw: the account's owner must be in this state when the reservation is made. */
-export type ReservationGuard =
-  | { kind: 'running_job'; jobId: string; epoch: number }
-  | { kind: 'live_adapter'; adapterId: string }
-  | { kind: 'live_provider' };
-
-export interface ReservationRequest {
-  accountId: string;
-  providerId: string;
-  purpose: QueryPurpose;
-  amounts: QueryAmounts;
-  guard: ReservationGuard;
-  generation?: number;
-  /** Position of the call in its generation's plan. */
-  chunk?: number;
-  attempt: number;
-  worker: string;
-}
-
-/** What the provider answered to a job's call, with a hash of everything that was asked. */
-export interface PaidAnswer {
-  callHash: Uint8Array<ArrayBuffer>;
-  /** little-endian float32 */
-  logits: Uint8Array<ArrayBuffer>;
-}
-
-export interface UnitBalance {
-  limit: number | null;
-  used: number;
-  reserved: number;
-  /** null where there is no limit */
-  remaining: number | null;
-}
-
-export type Balance = { [Unit in keyof QueryAmounts]: UnitBalance };
-
-/** The account's owner is no longer in the state that its guard demands: cancelled, deleted, or owned by a newer worker. */
-export class ReservationRefusedError extends Error {
-  override readonly name = 'ReservationRefusedError';
-}
-
-/** How often a draw is tried that nothing forbids but that met other calls on their way. */
-const LOOKS = 20;
 
 type Tx = Prisma.TransactionClient;
 
-interface AccountRow {
-  id: string;
-  promptEvaluationsLimit: bigint | null;
-  promptEvaluationsUsed: bigint;
-  promptEvaluationsReserved: bigint;
-  imageQueriesLimit: bigint | null;
-  imageQueriesUsed: bigint;
-  imageQueriesReserved: bigint;
-  requestsLimit: bigint | null;
-  requestsUsed: bigint;
-  requestsReserved: bigint;
-  costMicroUsdLimit: bigint | null;
-  costMicroUsdUsed: bigint;
-  costMicroUsdReserved: bigint;
+interface ReserveRow {
+  ord: number;
+  id: number | null;
+  outcome: 'reserved' | 'limit_reached' | 'refused' | 'deadline_passed';
+  attempt: number | null;
+  account: string | null;
+  kind: AccountKind | null;
+  unit: string | null;
+  limit: number | null;
+  remaining: number | null;
+  needed: number | null;
 }
 
-export const NO_LIMITS: QueryLimits = {
-  promptEvaluations: null,
-  imageQueries: null,
-  requests: null,
-  costMicroUsd: null,
+interface CloseItem {
+  reservation: Reservation;
+  closing: Closing;
+}
+
+const LARGEST_BATCH = 512;
+/** The part of a provider's window in which a call that is reserved now surely arrives while its key is still known. */
+const SURE_OF_WINDOW = 0.9;
+const LARGEST_BATCH_BYTES = 32 * 1024 * 1024;
+
+const UNIT_OF: Record<string, keyof QueryAmounts> = {
+  prompt_evaluations: 'promptEvaluations',
+  image_queries: 'imageQueries',
+  requests: 'requests',
+  cost_micro_usd: 'costMicroUsd',
 };
 
 export class Ledger {
-  constructor(private readonly database: Database) {}
+  private readonly connection: LedgerConnection;
+  private readonly reserving = new Batcher<ReservationRequest & { token: string }, ReserveRow>(
+    (requests) => this.reserveAll(requests),
+    (batch) => batch.length < LARGEST_BATCH,
+    isImpossible,
+  );
+  private readonly closing = new Batcher<CloseItem, boolean>(
+    (items) => this.closeAll(items),
+    (batch, item) =>
+      batch.length < LARGEST_BATCH &&
+      [...batch, item].reduce((sum, { closing }) => sum + answerBytes(closing), 0) <= LARGEST_BATCH_BYTES,
+    isImpossible,
+  );
 
-  /** Opens the account of a job, adapter or provider, inside the transaction that creates its owner. */
-  async openAccount(tx: Tx, id: string, providerId: string, limits: QueryLimits = NO_LIMITS): Promise<void> {
-    await tx.ledgerAccount.create({
-      data: {
-        id,
-        providerId,
-        promptEvaluationsLimit: limits.promptEvaluations,
-        imageQueriesLimit: limits.imageQueries,
-        requestsLimit: limits.requests,
-        costMicroUsdLimit: limits.costMicroUsd,
-      },
+  constructor(
+    private readonly database: Database,
+    connectionString: string,
+  ) {
+    this.connection = new LedgerConnection(connectionString);
+  }
+
+  async close(): Promise<void> {
+    await this.connection.close();
+  }
+
+  /** Opens the account of a job or adapter, inside the transaction that creates its owner. */
+  async openAccount(
+    tx: Tx,
+    account: { id: string; kind: 'job' | 'adapter'; providerId: string },
+    limits: QueryLimits = NO_LIMITS,
+  ): Promise<void> {
+    await tx.ledgerAccount.create({ data: { ...account, projectId: DEFAULT_PROJECT, ...limitColumns(limits) } });
+  }
+
+  /** Opens the accounts of a provider, inside the transaction that creates it. */
+  async openProviderAccounts(
+    tx: Tx,
+    id: string,
+    limits: { total: Partial<QueryLimits>; daily: Partial<QueryLimits> },
+  ): Promise<void> {
+    await tx.ledgerAccount.createMany({
+      data: [
+        { id, kind: 'provider', providerId: id, projectId: DEFAULT_PROJECT, ...limitColumns(limits.total) },
+        { id: dayLimitsId(id), kind: 'provider_day_limits', providerId: id, ...limitColumns(limits.daily) },
+      ],
+    });
+  }
+
+  /** Changes the limits that are named; what was spent stays spent, also where it is more than the new limit. */
+  async setLimits(tx: Tx, accountId: string, limits: Partial<QueryLimits>): Promise<void> {
+    await tx.ledgerAccount.update({ where: { id: accountId }, data: limitColumns(limits) });
+  }
+
+  async changeLimits(accountId: string, limits: Partial<QueryLimits>): Promise<void> {
+    await this.database.$transaction((tx) => this.setLimits(tx, accountId, limits));
+  }
+
+  /** Changes limits of a provider, those per day for today already. */
+  async setProviderLimits(
+    tx: Tx,
+    providerId: string,
+    limits: { total?: Partial<QueryLimits>; daily?: Partial<QueryLimits> },
+  ): Promise<void> {
+    const { total, daily } = limits;
+    // The template first: a call that opens a new day holds it, and is waited for.
+    if (daily) await this.setLimits(tx, dayLimitsId(providerId), daily);
+    if (total) await this.setLimits(tx, providerId, total);
+    if (!daily) return;
+    await tx.ledgerAccount.updateMany({
+      where: { providerId, kind: 'provider_day', id: { gte: await todaysAccountId(tx, providerId) } },
+      data: limitColumns(daily),
     });
   }
 
   /**
-   * Draws the amounts on the account before a call is sent: one conditional UPDATE and the reservation's row, in one
-   * statement, so that no interleaving of callers can pass a limit.
-   * @returns the reservation's id
-   * @throws BudgetExceededError when a limit would be passed; nothing is drawn
-   * @throws ReservationRefusedError when the guard does not hold; nothing is drawn
+   * Draws the amounts on every account of the call before it is sent.
+   * @throws LimitReachedError when a limit would be passed; nothing is drawn
+   * @throws ReservationRefusedError, DeadlinePassedError when the guard does not hold; nothing is drawn
+   * @throws RangeError when an amount is no whole number of at least 0
    */
-  async reserve(request: ReservationRequest): Promise<bigint> {
-    for (let look = 0; look < LOOKS; look++) {
-      const id = await this.tryReserve(request);
-      if (id !== null) return id;
-      const refusal = await this.refusal(request);
-      if (refusal) throw refusal;
-      // Another call gave its amounts back between the two statements.
+  async reserve(request: ReservationRequest): Promise<Reservation> {
+    for (const unit of UNITS) {
+      const amount = request.amounts[unit];
+      if (!Number.isSafeInteger(amount) || amount < 0) throw new RangeError(`${unit}: ${amount} is no amount.`);
     }
-    throw new Error(`No reservation on ${request.accountId} in ${LOOKS} attempts, though nothing forbids it.`);
-  }
-
-  private async tryReserve(request: ReservationRequest): Promise<bigint | null> {
-    const { promptEvaluations, imageQueries, requests, costMicroUsd } = request.amounts;
+    const row = await this.reserving.submit({ ...request, token: randomUUID() });
     const epoch = request.guard.kind === 'running_job' ? request.guard.epoch : null;
-    const rows = await this.database.$queryRaw<{ id: bigint }[]>`
-      WITH drawn AS (
-        UPDATE ledger_accounts SET
-          prompt_evaluations_reserved = prompt_evaluations_reserved + ${promptEvaluations}::bigint,
-          image_queries_reserved = image_queries_reserved + ${imageQueries}::bigint,
-          requests_reserved = requests_reserved + ${requests}::bigint,
-          cost_micro_usd_reserved = cost_micro_usd_reserved + ${costMicroUsd}::bigint
-        WHERE id = ${request.accountId}
-          AND (prompt_evaluations_limit IS NULL OR prompt_evaluations_used + prompt_evaluations_reserved + ${promptEvaluations}::bigint <= prompt_evaluations_limit)
-          AND (image_queries_limit IS NULL OR image_queries_used + image_queries_reserved + ${imageQueries}::bigint <= image_queries_limit)
-          AND (requests_limit IS NULL OR requests_used + requests_reserved + ${requests}::bigint <= requests_limit)
-          AND (cost_micro_usd_limit IS NULL OR cost_micro_usd_used + cost_micro_usd_reserved + ${costMicroUsd}::bigint <= cost_micro_usd_limit)
-          AND ${guardCondition(request.guard, request.providerId)}
-        RETURNING id
-      )
-      INSERT INTO ledger_reservations
-        (account_id, provider_id, purpose, state, generation, chunk, attempt, epoch, worker,
-         prompt_evaluations, image_queries, requests, cost_micro_usd)
-      SELECT id, ${request.providerId}, ${request.purpose}, 'reserved', ${request.generation ?? null}::int,
-        ${request.chunk ?? null}::int, ${request.attempt}::int, ${epoch}::int, ${request.worker},
-        ${promptEvaluations}::bigint, ${imageQueries}::bigint, ${requests}::bigint, ${costMicroUsd}::bigint
-      FROM drawn
-      RETURNING id`;
-    return rows[0]?.id ?? null;
+    switch (row.outcome) {
+      case 'reserved':
+        return { id: BigInt(row.id!), epoch, attempt: row.attempt! };
+      case 'limit_reached':
+        throw new LimitReachedError({
+          accountId: row.account!,
+          kind: row.kind!,
+          unit: UNIT_OF[row.unit!],
+          limit: row.limit!,
+          remaining: row.remaining!,
+          needed: row.needed!,
+        });
+      case 'deadline_passed':
+        throw new DeadlinePassedError(`The deadline of job ${request.accountId} has passed.`);
+      default:
+        throw new ReservationRefusedError(`${request.accountId} may not draw on its budget (${request.guard.kind}).`);
+    }
   }
 
   /**
-   * The call was served: its amounts move from reserved to used. An answer that came with it is kept in the same
-   * statement, so that what was paid for is never asked for again.
+   * The call was served: its amounts, or what the provider says it billed, move from reserved to used. An answer that came
+   * with it is kept in the same transaction, so that what was paid for is never asked for again.
+   * @returns false when the reservation was closed otherwise, or belongs to a later attempt or a newer owner of the job
    */
-  async settle(reservationId: bigint, answer?: PaidAnswer): Promise<void> {
-    await this.close(reservationId, 'settled', null, answer);
+  async settle(
+    reservation: Reservation,
+    outcome: Omit<Closing & { state: 'settled' }, 'state'> = {},
+  ): Promise<boolean> {
+    return this.closing.submit({ reservation, closing: { state: 'settled', ...outcome } });
   }
 
-  /** It is certain that the call was not billed: its amounts return to the budget. */
-  async release(reservationId: bigint, reason: string): Promise<void> {
-    await this.close(reservationId, 'released', reason);
+  /** It is certain that the call was not billed: its amounts return to the budget, unless an earlier attempt may have been. */
+  async release(reservation: Reservation, reason: string): Promise<boolean> {
+    return this.closing.submit({ reservation, closing: { state: 'released', reason } });
   }
 
   /** The call may have been billed: its amounts count as used. */
-  async leaveUnknown(reservationId: bigint, reason: string): Promise<void> {
-    await this.close(reservationId, 'unknown', reason);
+  async leaveUnknown(reservation: Reservation, reason: string): Promise<boolean> {
+    return this.closing.submit({ reservation, closing: { state: 'unknown', reason } });
   }
 
   /** Reservations that an earlier owner of a job left open: nobody can know whether they were billed. */
   async leaveUnknownBefore(jobId: string, epoch: number): Promise<number> {
-    return this.closeLost(Prisma.sql`account_id = ${jobId} AND epoch < ${epoch}::int`);
+    return this.closeLost('account_id = $1 AND (epoch IS NULL OR epoch < $2::int)', [jobId, epoch]);
   }
 
   /** All that is open of a job that has ended, whoever left it. */
   async leaveUnknownOf(jobId: string): Promise<number> {
-    return this.closeLost(Prisma.sql`account_id = ${jobId}`);
+    return this.closeLost('account_id = $1', [jobId]);
   }
 
-  /** Reservations of processes that died without anyone to follow them: older than any call can take. */
+  /**
+   * Reservations of processes that died without anyone to follow them: older than any call can take. A running job's are
+   * its owner's to close, or its next one's.
+   */
   async leaveUnknownOlderThan(minutes: number): Promise<number> {
-    return this.closeLost(Prisma.sql`created_at < now() - make_interval(mins => ${minutes}::int)`);
-  }
-
-  private async closeLost(which: Prisma.Sql): Promise<number> {
-    const rows = await this.database.$queryRaw<{ closed: bigint }[]>`
-      WITH closed AS (
-        UPDATE ledger_reservations SET state = 'unknown', closed_at = now(), reason = 'process_lost'
-        WHERE state = 'reserved' AND ${which}
-        RETURNING account_id, prompt_evaluations, image_queries, requests, cost_micro_usd
-      ), sums AS (
-        SELECT account_id, count(*) AS calls, sum(prompt_evaluations)::bigint AS p, sum(image_queries)::bigint AS i,
-          sum(requests)::bigint AS r, sum(cost_micro_usd)::bigint AS c
-        FROM closed GROUP BY account_id
-      )
-      UPDATE ledger_accounts a SET
-        prompt_evaluations_reserved = prompt_evaluations_reserved - s.p,
-        prompt_evaluations_used = prompt_evaluations_used + s.p,
-        image_queries_reserved = image_queries_reserved - s.i,
-        image_queries_used = image_queries_used + s.i,
-        requests_reserved = requests_reserved - s.r,
-        requests_used = requests_used + s.r,
-        cost_micro_usd_reserved = cost_micro_usd_reserved - s.c,
-        cost_micro_usd_used = cost_micro_usd_used + s.c
-      FROM sums s WHERE a.id = s.account_id
-      RETURNING s.calls AS closed`;
-    return rows.reduce((sum, { closed }) => sum + Number(closed), 0);
+    // By account, because only that is indexed.
+    return this.closeLost(
+      `attempted_at < now() - make_interval(mins => $1::int) AND account_id IN (
+        SELECT id FROM ledger_accounts WHERE requests_reserved > 0 OR image_queries_reserved > 0
+          OR prompt_evaluations_reserved > 0 OR cost_micro_usd_reserved > 0
+        EXCEPT SELECT id FROM jobs WHERE status = 'running')`,
+      [minutes],
+    );
   }
 
   async balance(accountId: string): Promise<Balance> {
-    const balances = await this.balances([accountId]);
-    const balance = balances.get(accountId);
+    const balance = (await this.balances([accountId])).get(accountId);
     if (!balance) throw new Error(`No ledger account ${accountId}`);
     return balance;
   }
 
   async balances(accountIds: string[]): Promise<Map<string, Balance>> {
-    const rows = await this.database.ledgerAccount.findMany({ where: { id: { in: accountIds } } });
+    return this.balancesIn(this.database, accountIds);
+  }
+
+  async balancesIn(tx: Tx, accountIds: string[]): Promise<Map<string, Balance>> {
+    const rows = await tx.ledgerAccount.findMany({ where: { id: { in: accountIds } } });
     return new Map(rows.map((row) => [row.id, toBalance(row)]));
   }
 
-  /** What was used at a provider by all accounts together. */
-  async usedAtProvider(providerId: string): Promise<QueryAmounts> {
-    const { _sum: sum } = await this.database.ledgerAccount.aggregate({
-      where: { providerId },
-      _sum: { promptEvaluationsUsed: true, imageQueriesUsed: true, requestsUsed: true, costMicroUsdUsed: true },
+  /** A provider's budget: in total, and of today. */
+  async providerBalances(providerId: string): Promise<{ total: Balance; today: Balance }> {
+    const today = await todaysAccountId(this.database, providerId);
+    const balances = await this.balances([providerId, today, dayLimitsId(providerId)]);
+    const ofToday = balances.get(today) ?? balances.get(dayLimitsId(providerId));
+    const total = balances.get(providerId);
+    if (!total || !ofToday) throw new Error(`No ledger accounts of ${providerId}`);
+    return { total, today: ofToday };
+  }
+
+  /** Accounts whose figures are not the sums of their reservations. There are none, ever. */
+  async discrepancies(): Promise<string[]> {
+    const rows = await this.database.$queryRaw<{ id: string }[]>`SELECT id FROM ledger_discrepancies`;
+    return rows.map(({ id }) => id);
+  }
+
+  private async reserveAll(requests: (ReservationRequest & { token: string })[]): Promise<ReserveRow[]> {
+    const [{ outcomes }] = await this.connection.query<{ outcomes: ReserveRow[] }>({
+      name: 'ledger_reserve',
+      text: 'CALL ledger_reserve_durably($1, NULL)',
+      values: [
+        JSON.stringify(
+          requests.map(({ amounts, guard, purchase, ...request }, ord) => ({
+            ord,
+            account: request.accountId,
+            provider: request.providerId,
+            purpose: request.purpose,
+            guard: guard.kind,
+            epoch: guard.kind === 'running_job' ? guard.epoch : null,
+            generation: request.generation ?? null,
+            chunk: request.chunk ?? null,
+            worker: request.worker,
+            api_key: request.apiKeyId ?? null,
+            key: purchase?.key ?? request.token,
+            // Lets the statement be repeated when the answer to it was lost.
+            token: request.token,
+            window_seconds: purchase ? Math.floor(sureWindowMs(purchase.windowSeconds) / 1000) : null,
+            p: amounts.promptEvaluations,
+            i: amounts.imageQueries,
+            r: amounts.requests,
+            c: amounts.costMicroUsd,
+          })),
+        ),
+      ],
     });
-    return {
-      promptEvaluations: Number(sum.promptEvaluationsUsed ?? 0n),
-      imageQueries: Number(sum.imageQueriesUsed ?? 0n),
-      requests: Number(sum.requestsUsed ?? 0n),
-      costMicroUsd: Number(sum.costMicroUsdUsed ?? 0n),
-    };
+    return outcomes.sort((a, b) => a.ord - b.ord);
   }
 
-  /** Closing a reservation twice, or one that an owner's successor closed, changes nothing. */
-  private async close(
-    id: bigint,
-    state: 'settled' | 'released' | 'unknown',
-    reason: string | null,
-    answer?: PaidAnswer,
-  ): Promise<void> {
-    const counted = state === 'released' ? 0 : 1;
-    const kept = answer
-      ? Prisma.sql`, kept AS (
-        INSERT INTO stored_answers (job_id, generation, chunk, call_hash, logits)
-        SELECT account_id, closed.generation, chunk, ${answer.callHash}, ${answer.logits}
-        FROM closed JOIN jobs ON jobs.id = account_id AND jobs.status = 'running'
-        ON CONFLICT (job_id, generation, chunk) DO UPDATE SET call_hash = excluded.call_hash, logits = excluded.logits
-      )`
-      : Prisma.empty;
-    await this.database.$executeRaw`
-      WITH closed AS (
-        UPDATE ledger_reservations SET state = ${state}, closed_at = now(), reason = ${reason}
-        WHERE id = ${id} AND state = 'reserved'
-        RETURNING account_id, generation, chunk, prompt_evaluations AS p, image_queries AS i, requests AS r,
-          cost_micro_usd AS c
-      )${kept}
-      UPDATE ledger_accounts a SET
-        prompt_evaluations_reserved = prompt_evaluations_reserved - s.p,
-        prompt_evaluations_used = prompt_evaluations_used + ${counted}::bigint * s.p,
-        image_queries_reserved = image_queries_reserved - s.i,
-        image_queries_used = image_queries_used + ${counted}::bigint * s.i,
-        requests_reserved = requests_reserved - s.r,
-        requests_used = requests_used + ${counted}::bigint * s.r,
-        cost_micro_usd_reserved = cost_micro_usd_reserved - s.c,
-        cost_micro_usd_used = cost_micro_usd_used + ${counted}::bigint * s.c
-      FROM closed s WHERE a.id = s.account_id`;
-  }
-
-  /** Why nothing could be drawn; null when by now it could. */
-  private async refusal(request: ReservationRequest): Promise<Error | null> {
-    const [{ holds }] = await this.database.$queryRaw<{ holds: boolean }[]>`
-      SELECT ${guardCondition(request.guard, request.providerId)} AS holds`;
-    if (!holds) {
-      return new ReservationRefusedError(`${request.accountId} may not draw on its budget (${request.guard.kind})`);
-    }
-    return shortfall(request.amounts, await this.balance(request.accountId));
-  }
-}
-
-/** The error that says which limit does not cover the amounts; null when all do. */
-export function shortfall(amounts: QueryAmounts, balance: Balance): BudgetExceededError | null {
-  for (const unit of Object.keys(amounts) as (keyof QueryAmounts)[]) {
-    const { limit, remaining } = balance[unit];
-    if (remaining === null || amounts[unit] <= remaining) continue;
-    return new BudgetExceededError({
-      code: 'budget_exhausted',
-      param: BUDGET_PARAMETERS[unit],
-      message: `The next step needs ${amounts[unit]} ${UNIT_NAMES[unit]}, but only ${remaining} of ${limit} remain. Nothing was sent. Raise ${BUDGET_PARAMETERS[unit]}.`,
+  private async closeAll(items: CloseItem[]): Promise<boolean[]> {
+    const answers: Buffer[] = [];
+    const closings = items.map(({ reservation, closing }, ord) => {
+      const { billed, answer } = closing.state === 'settled' ? closing : {};
+      if (answer) answers.push(Buffer.from(answer.logits.buffer, answer.logits.byteOffset, answer.logits.byteLength));
+      return {
+        ord,
+        id: String(reservation.id),
+        attempt: reservation.attempt,
+        epoch: reservation.epoch,
+        state: closing.state,
+        reason: closing.reason ?? null,
+        billed_i: billed?.imageQueries ?? null,
+        billed_r: billed?.requests ?? null,
+        billed_c: billed?.costMicroUsd ?? null,
+        call_hash: answer ? Buffer.from(answer.callHash).toString('hex') : null,
+        answer: answer ? answers.length : null,
+      };
     });
+    const parameters = answers.map((_, i) => `$${i + 2}`).join(', ');
+    const [{ held }] = await this.connection.query<{ held: number[] | null }>({
+      // Each number of answers is a statement of its own; beyond a few they are too rare to keep.
+      ...(answers.length <= 8 ? { name: `ledger_close_${answers.length}` } : {}),
+      text: `CALL ledger_close_durably($1, ARRAY[${parameters}]::bytea[], NULL)`,
+      values: [JSON.stringify(closings), ...answers],
+    });
+    const closed = new Set(held);
+    return items.map((_, ord) => closed.has(ord));
   }
-  return null;
-}
 
-const UNIT_NAMES: Record<keyof QueryAmounts, string> = {
-  promptEvaluations: 'prompt evaluations',
-  imageQueries: 'image queries',
-  requests: 'requests',
-  costMicroUsd: 'micro-dollars',
-};
-
-export const BUDGET_PARAMETERS: Record<keyof QueryAmounts, string> = {
-  promptEvaluations: 'max_prompt_evaluations',
-  imageQueries: 'max_image_queries',
-  requests: 'max_requests',
-  costMicroUsd: 'max_cost_usd',
-};
-
-function guardCondition(guard: ReservationGuard, providerId: string): Prisma.Sql {
-  switch (guard.kind) {
-    case 'running_job':
-      return Prisma.sql`EXISTS (SELECT 1 FROM jobs WHERE id = ${guard.jobId} AND status = 'running' AND epoch = ${guard.epoch}::int)`;
-    case 'live_adapter':
-      return Prisma.sql`EXISTS (
-        SELECT 1 FROM adapters a JOIN providers p ON p.id = a.provider_id
-        WHERE a.id = ${guard.adapterId} AND a.deleted_at IS NULL AND p.deleted_at IS NULL)`;
-    case 'live_provider':
-      return Prisma.sql`EXISTS (SELECT 1 FROM providers WHERE id = ${providerId} AND deleted_at IS NULL)`;
+  private async closeLost(which: string, values: unknown[]): Promise<number> {
+    const [{ lost }] = await this.connection.query<{ lost: number }>({
+      text: `
+        SELECT cardinality(ledger_close((
+          SELECT coalesce(jsonb_agg(jsonb_build_object('ord', ord, 'id', id, 'attempt', attempt, 'epoch', epoch,
+            'state', 'unknown', 'reason', 'process_lost')), '[]')
+          FROM (
+            SELECT row_number() OVER () AS ord, * FROM ledger_reservations WHERE state = 'reserved' AND ${which}
+          ) lost
+        ), ARRAY[]::bytea[])) AS lost`,
+      values,
+    });
+    return lost;
   }
 }
 
-function toBalance(row: AccountRow): Balance {
-  const unit = (limit: bigint | null, used: bigint, reserved: bigint): UnitBalance => ({
-    limit: limit === null ? null : Number(limit),
-    used: Number(used),
-    reserved: Number(reserved),
-    remaining: limit === null ? null : Number(limit - used - reserved),
-  });
-  return {
-    promptEvaluations: unit(row.promptEvaluationsLimit, row.promptEvaluationsUsed, row.promptEvaluationsReserved),
-    imageQueries: unit(row.imageQueriesLimit, row.imageQueriesUsed, row.imageQueriesReserved),
-    requests: unit(row.requestsLimit, row.requestsUsed, row.requestsReserved),
-    costMicroUsd: unit(row.costMicroUsdLimit, row.costMicroUsdUsed, row.costMicroUsdReserved),
-  };
+/** How long a purchase counts as the same one, for a provider that knows keys for so many seconds. */
+export function sureWindowMs(windowSeconds: number): number {
+  return windowSeconds * 1000 * SURE_OF_WINDOW;
+}
+
+function dayLimitsId(providerId: string): string {
+  return `${providerId}@day`;
+}
+
+/** By the clock of Postgres, as reservations go. */
+async function todaysAccountId(tx: Tx, providerId: string): Promise<string> {
+  const [{ today }] = await tx.$queryRaw<{ today: string }[]>`
+    SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS today`;
+  return `${providerId}@${today}`;
+}
+
+function answerBytes(closing: Closing): number {
+  return closing.state === 'settled' ? (closing.answer?.logits.byteLength ?? 0) : 0;
 }

@@ -1,6 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { BilledAmounts } from '../providers/provider.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
-import type { Ledger, PaidAnswer, ReservationRequest } from './ledger.js';
+import type { Ledger } from './ledger.js';
+import { type PaidAnswer, type Reservation, ReservationRefusedError, type ReservationRequest } from './reservation.js';
+
+/** One provider call with what the ledger needs to know of it. */
+export interface MeteredCall<Answer> {
+  reservation: ReservationRequest;
+  send(): Promise<{ answer: Answer; billed: BilledAmounts | null }>;
+  /** The form in which the answer is stored with its settlement, where it is. */
+  keep?(answer: Answer): PaidAnswer | undefined;
+}
 
 /** How often and how long a call that failed for a passing reason is tried again. */
 export interface RetryPolicy {
@@ -11,13 +21,6 @@ export interface RetryPolicy {
   maxRetryAfterMs: number;
 }
 
-export const TRAINING_RETRIES: RetryPolicy = {
-  maxAttempts: 12,
-  baseDelayMs: 250,
-  maxDelayMs: 30_000,
-  maxRetryAfterMs: 600_000,
-};
-
 /** A caller of the predict endpoint waits on the line, so patience is short. */
 export const PREDICTION_RETRIES: RetryPolicy = {
   maxAttempts: 3,
@@ -27,44 +30,46 @@ export const PREDICTION_RETRIES: RetryPolicy = {
 };
 
 /**
- * Sends one provider call under the ledger: reserve, send, settle; each retry is a reservation of its own, because a
- * call whose outcome is unknown may have been paid for.
- * @param keep the form in which the answer is stored with its settlement, where it is
- * @throws BudgetExceededError, ReservationRefusedError (nothing sent), or the last ProviderCallError
+ * Sends a call once under the ledger: reserve, send, and close by how it went.
+ * @throws LimitReachedError, ReservationRefusedError, DeadlinePassedError (nothing sent), or a ProviderCallError
  */
+export async function attemptCall<Answer>(ledger: Ledger, call: MeteredCall<Answer>): Promise<Answer> {
+  const reservation = await ledger.reserve(call.reservation);
+  const { answer, billed } = await call.send().catch(async (failure: unknown) => {
+    await closeFailed(ledger, reservation, failure);
+    throw failure;
+  });
+  const settled = await ledger.settle(reservation, { billed, answer: call.keep?.(answer) });
+  if (!settled && reservation.epoch !== null) {
+    throw new ReservationRefusedError(`${call.reservation.accountId} was taken over while its provider answered.`);
+  }
+  return answer;
+}
+
+/** Sends a call, and again after failures that may pass. @throws as {@link attemptCall} */
 export async function meteredCall<Answer>(
   ledger: Ledger,
-  reservation: Omit<ReservationRequest, 'attempt'>,
+  call: MeteredCall<Answer>,
   policy: RetryPolicy,
-  signal: AbortSignal | undefined,
-  send: () => Promise<Answer>,
-  keep?: (answer: Answer) => PaidAnswer | undefined,
 ): Promise<Answer> {
   for (let attempt = 1; ; attempt++) {
-    const id = await ledger.reserve({ ...reservation, attempt });
-    let failure: unknown;
     try {
-      const answer = await send();
-      await ledger.settle(id, keep?.(answer));
-      return answer;
-    } catch (error) {
-      failure = error;
+      return await attemptCall(ledger, call);
+    } catch (failure) {
+      if (!(failure instanceof ProviderCallError) || !failure.retryable || attempt >= policy.maxAttempts) throw failure;
+      const delay = retryDelayMs(failure, attempt, policy);
+      if (delay === null) throw failure;
+      await sleep(delay);
     }
-    await closeFailed(ledger, id, failure);
-    if (!(failure instanceof ProviderCallError) || !failure.retryable || attempt >= policy.maxAttempts) throw failure;
-    const delay = retryDelayMs(failure, attempt, policy);
-    if (delay === null) throw failure;
-    await sleep(delay, undefined, { signal }).catch(() => undefined);
-    if (signal?.aborted) throw failure;
   }
 }
 
-async function closeFailed(ledger: Ledger, id: bigint, failure: unknown): Promise<void> {
+async function closeFailed(ledger: Ledger, reservation: Reservation, failure: unknown): Promise<void> {
   const billing = failure instanceof ProviderCallError ? failure.billing : 'unknown';
   const reason = failure instanceof ProviderCallError ? failure.code : 'internal_error';
-  if (billing === 'unbilled') await ledger.release(id, reason);
-  else if (billing === 'billed') await ledger.settle(id);
-  else await ledger.leaveUnknown(id, reason);
+  if (billing === 'unbilled') await ledger.release(reservation, reason);
+  else if (billing === 'billed') await ledger.settle(reservation, { reason });
+  else await ledger.leaveUnknown(reservation, reason);
 }
 
 /** Exponential back-off with full jitter, never shorter than the provider asked; null when it asked for too long. */

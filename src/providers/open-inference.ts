@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { InvalidRequestError, ProviderError } from '../errors.js';
 import {
@@ -6,20 +7,25 @@ import {
   findTensor,
   HEADER_LENGTH_FIELD,
   OpenInferenceFormatError,
+  type Parameters,
   type Tensor,
 } from '../formats/open-inference-binary.js';
 import { effectiveLimits } from './call-limits.js';
-import type {
-  Prompts,
-  Provider,
-  ProviderCapabilities,
-  ProviderImage,
-  ProviderLimits,
-  ProviderPrices,
-  ScoreRequest,
+import {
+  type BilledAmounts,
+  costMicroUsd,
+  type Prompts,
+  type Provider,
+  type ProviderCapabilities,
+  type ProviderImage,
+  type ProviderLimits,
+  type ProviderPrices,
+  type ScoreAnswer,
+  type ScoreRequest,
 } from './provider.js';
 import { ProviderCallError } from './provider-call-error.js';
 import type { ProviderConnection } from './provider-connection.js';
+import { hasOtherUse } from './provider-record.js';
 import { Transport, type TransportResponse } from './transport.js';
 
 /**
@@ -31,6 +37,10 @@ import { Transport, type TransportResponse } from './transport.js';
 const MAX_RESPONSE_BYTES = 1024 * 1024 * 1024;
 /** Hashes kept to name an image instead of sending it again; past this many all are sent once more. */
 const REMEMBERED_IMAGES = 200_000;
+/** A common promise of services that honour idempotency keys. */
+const DEFAULT_WINDOW_SECONDS = 86_400;
+/** Times what was asked for; a provider that says it billed more is not believed. */
+const MOST_BILLED = 16;
 const DEFAULT_TEMPLATE = 'a photo of a {}.';
 
 const modelMetadata = z.looseObject({
@@ -53,6 +63,11 @@ const modelMetadata = z.looseObject({
       max_logits_per_request: z.int().positive().optional(),
       max_request_bytes: z.int().positive().optional(),
       image_references: z.string().optional(),
+      idempotency_header: z
+        .string()
+        .regex(/^[A-Za-z0-9-]{1,64}$/)
+        .optional(),
+      idempotency_window_s: z.int().positive().optional(),
     })
     .optional(),
 });
@@ -88,6 +103,8 @@ function toCapabilities(
   connection: ProviderConnection,
   metadata: z.output<typeof modelMetadata>,
 ): ProviderCapabilities {
+  const idempotency = idempotencyOf(connection.settings, metadata.parameters);
+  if (idempotency) requireOwnHeader(idempotency.header, connection);
   const { tensors, soft_prompt: stated } = connection.settings;
   for (const [role, name, list] of [
     ['images', tensors.images, metadata.inputs],
@@ -135,7 +152,32 @@ function toCapabilities(
     maxRequestBytes: metadata.parameters?.max_request_bytes ?? null,
     returns: 'logits',
     imageReferences: metadata.parameters?.image_references === 'sha256',
+    idempotency,
   };
+}
+
+/** @throws InvalidRequestError when the header for keys, stated by record or model, has another use */
+function requireOwnHeader(header: string, { credentials }: ProviderConnection): void {
+  const isCredential = credentials?.type === 'header' && credentials.name.toLowerCase() === header.toLowerCase();
+  if (!isCredential && !hasOtherUse(header)) return;
+  throw new InvalidRequestError({
+    code: 'provider_idempotency_header_invalid',
+    param: 'settings.idempotency',
+    message: `Idempotency keys cannot go into the header "${header}", which has another use. Name another one, or set settings.idempotency to null.`,
+  });
+}
+
+/** What the record states comes before what the model says of itself. */
+function idempotencyOf(
+  settings: ProviderConnection['settings'],
+  said: z.output<typeof modelMetadata>['parameters'],
+): ProviderCapabilities['idempotency'] {
+  if (settings.idempotency !== undefined) {
+    const stated = settings.idempotency;
+    return stated && { header: stated.header, windowSeconds: stated.window_seconds };
+  }
+  if (said?.idempotency_header === undefined) return null;
+  return { header: said.idempotency_header, windowSeconds: said.idempotency_window_s ?? DEFAULT_WINDOW_SECONDS };
 }
 
 export class OpenInferenceProvider implements Provider {
@@ -143,6 +185,7 @@ export class OpenInferenceProvider implements Provider {
   readonly name: string;
   readonly protocol: string;
   readonly remoteModel: string;
+  readonly accountFingerprint: string;
   readonly limits: ProviderLimits;
   private readonly transport: Transport;
   private readonly path: string;
@@ -158,19 +201,20 @@ export class OpenInferenceProvider implements Provider {
     this.name = connection.name;
     this.protocol = connection.protocol;
     this.remoteModel = connection.remoteModel;
+    this.accountFingerprint = fingerprintOf(connection);
     this.limits = effectiveLimits(connection.limits, capabilities);
     this.transport = openTransport(connection);
     this.path = `/v2/models/${connection.remoteModel}/infer`;
   }
 
-  async score(request: ScoreRequest): Promise<Float32Array> {
+  async score(request: ScoreRequest): Promise<ScoreAnswer> {
     const byReference = this.capabilities.imageReferences;
     const answer = await this.send(request, (image) => byReference && this.sent.has(image.sha256)).catch((error) => {
       throw this.withoutForgotten(error, request);
     });
-    const logits = this.readLogits(answer, request);
+    const scored = this.readAnswer(answer, request);
     if (byReference) this.remember(request.images);
-    return logits;
+    return scored;
   }
 
   async close(patienceMs?: number): Promise<void> {
@@ -219,6 +263,10 @@ export class OpenInferenceProvider implements Provider {
       ],
       outputs: [{ name: tensors.logits, parameters: { binary_data: true } }],
     });
+    const { idempotency } = this.capabilities;
+    if (idempotency && request.idempotencyKey !== undefined) {
+      headers[idempotency.header.toLowerCase()] = request.idempotencyKey;
+    }
     return this.transport.send({
       method: 'POST',
       path: this.path,
@@ -226,6 +274,16 @@ export class OpenInferenceProvider implements Provider {
       body: Buffer.from(body.buffer, body.byteOffset, body.byteLength),
       signal: request.signal,
     });
+  }
+
+  /** Answers may state `billed_image_queries` and `billed_requests`; the cost follows by the record's prices. */
+  private billedBy(parameters: Parameters | undefined, asked: number): BilledAmounts | null {
+    const imageQueries = amountOf(parameters?.billed_image_queries);
+    const requests = amountOf(parameters?.billed_requests);
+    if (imageQueries === undefined || requests === undefined) return null;
+    // Nonsense must not use up everybody's limits.
+    if (imageQueries > MOST_BILLED * asked || requests > MOST_BILLED) return null;
+    return { imageQueries, requests, costMicroUsd: costMicroUsd(this.prices, requests, imageQueries) };
   }
 
   private promptTensor(prompts: Prompts): Tensor {
@@ -239,8 +297,7 @@ export class OpenInferenceProvider implements Provider {
     return { name: tensors.context, datatype: 'FP32', shape, data: prompts.values };
   }
 
-  /** @returns logits [P, N, C] */
-  private readLogits(answer: TransportResponse, request: ScoreRequest): Float32Array {
+  private readAnswer(answer: TransportResponse, request: ScoreRequest): ScoreAnswer {
     const expected = [request.prompts.count, request.images.length, request.classNames.length];
     const name = this.connection.settings.tensors.logits;
     try {
@@ -254,7 +311,7 @@ export class OpenInferenceProvider implements Provider {
       if (!tensor.data.every(Number.isFinite)) {
         throw new OpenInferenceFormatError('element', `"${name}" holds NaN or infinite values.`);
       }
-      return tensor.data;
+      return { logits: tensor.data, billed: this.billedBy(response.parameters, expected[0] * expected[1]) };
     } catch (error) {
       if (!(error instanceof OpenInferenceFormatError)) throw error;
       throw new ProviderCallError({
@@ -266,6 +323,16 @@ export class OpenInferenceProvider implements Provider {
       });
     }
   }
+}
+
+/** A whole number of at least 0 that an answer states; undefined where it states none. */
+function amountOf(value: unknown): number | undefined {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+}
+
+function fingerprintOf({ baseUrl, remoteModel, credentials }: ProviderConnection): string {
+  const identity = JSON.stringify([baseUrl, remoteModel, credentials ?? null]);
+  return createHash('sha256').update(identity).digest('hex').slice(0, 12);
 }
 
 function openTransport(connection: ProviderConnection): Transport {

@@ -1,5 +1,6 @@
 import { BlockList, isIPv4 } from 'node:net';
 import { z } from 'zod';
+import { queryLimitsSchema } from './query-limits.js';
 
 /** What a caller says of a provider when registering it. The HTTP API publishes these schemas. */
 
@@ -12,6 +13,11 @@ const headerText = z
 /** Headers of the connection or of the body, which no credential travels in. */
 const RESERVED_HEADER =
   /^(connection|keep-alive|proxy-.*|transfer-encoding|te|trailer|upgrade|http2-settings|expect|host|content-.*|accept(-.*)?|inference-.*)$/i;
+
+/** Whether a header cannot carry idempotency keys, because something else travels in it. */
+export function hasOtherUse(header: string): boolean {
+  return RESERVED_HEADER.test(header) || /^(authorization|cookie)$/i.test(header);
+}
 
 export const credentialsSchema = z
   .discriminatedUnion('type', [
@@ -34,33 +40,49 @@ export type Credentials = z.output<typeof credentialsSchema>;
 
 const tensorName = (fallback: string) => z.string().min(1).max(128).default(fallback);
 
-export const openInferenceSettingsSchema = z
-  .strictObject({
-    tensors: z
-      .strictObject({
-        images: tensorName('images').describe('Input, BYTES [N]: encoded images.'),
-        class_names: tensorName('class_names').describe('Input, BYTES [C].'),
-        context: tensorName('context').describe('Input, FP32 [P, m, d]: context tokens.'),
-        template: tensorName('template').describe('Input, BYTES [P]: text templates with {} for the class name.'),
-        logits: tensorName('logits').describe('Output, FP32 [P, N, C].'),
-      })
-      .prefault({})
-      .describe('Names of the tensors at the model.'),
-    soft_prompt: z
-      .strictObject({
-        context_tokens: z.int().min(1).max(64),
-        context_width: z.int().min(1).max(8192),
-        initial_context: z.base64().optional().describe('Starting prompt [m, d], little-endian float32 in base64.'),
-      })
-      .optional()
-      .describe('Only for models whose metadata does not state it.'),
-    unbilled_statuses: z
-      .array(z.int().min(300).max(599))
-      .max(100)
-      .default([])
-      .describe('HTTP statuses after which it is certain that nothing was billed. 429 always is one.'),
-  })
-  .prefault({});
+const openInferenceSettings = z.strictObject({
+  tensors: z
+    .strictObject({
+      images: tensorName('images').describe('Input, BYTES [N]: encoded images.'),
+      class_names: tensorName('class_names').describe('Input, BYTES [C].'),
+      context: tensorName('context').describe('Input, FP32 [P, m, d]: context tokens.'),
+      template: tensorName('template').describe('Input, BYTES [P]: text templates with {} for the class name.'),
+      logits: tensorName('logits').describe('Output, FP32 [P, N, C].'),
+    })
+    .prefault({})
+    .describe('Names of the tensors at the model.'),
+  soft_prompt: z
+    .strictObject({
+      context_tokens: z.int().min(1).max(64),
+      context_width: z.int().min(1).max(8192),
+      initial_context: z.base64().optional().describe('Starting prompt [m, d], little-endian float32 in base64.'),
+    })
+    .optional()
+    .describe('Only for models whose metadata does not state it.'),
+  unbilled_statuses: z
+    .array(z.int().min(300).max(599))
+    .max(100)
+    .default([])
+    .describe('HTTP statuses after which it is certain that nothing was billed. 429 always is one.'),
+  idempotency: z
+    .strictObject({
+      header: z
+        .string()
+        .regex(/^[A-Za-z0-9-]{1,64}$/)
+        .refine((name) => !hasOtherUse(name), {
+          error: 'This header belongs to HTTP, to the protocol or to credentials.',
+        })
+        .default('Idempotency-Key'),
+      window_seconds: z.int().min(60).max(31_536_000).default(86_400).describe('How long the provider knows a key.'),
+    })
+    .nullable()
+    .optional()
+    .describe(
+      'The header with which a repeated request is the same purchase and is not billed again. Left out: what the model’s metadata says. null: the provider knows no such header.',
+    ),
+});
+
+export const openInferenceSettingsSchema = openInferenceSettings.prefault({});
 
 export type OpenInferenceSettings = z.output<typeof openInferenceSettingsSchema>;
 
@@ -111,6 +133,13 @@ function isLinkLocal(hostname: string): boolean {
   return isIPv4(hostname) && LINK_LOCAL.check(hostname);
 }
 
+export const providerBudgetSchema = z
+  .strictObject({
+    total: queryLimitsSchema.prefault({}),
+    daily: queryLimitsSchema.prefault({}).describe('Per day in UTC.'),
+  })
+  .describe('What all jobs and predictions together may spend at this provider. What is left out has no limit.');
+
 export const PROVIDER_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 
 export const providerInputSchema = z.strictObject({
@@ -127,6 +156,7 @@ export const providerInputSchema = z.strictObject({
   credentials: credentialsSchema.optional(),
   limits: limitsSchema.prefault({}),
   prices: pricesSchema.prefault({}),
+  budget: providerBudgetSchema.prefault({}),
   settings: openInferenceSettingsSchema,
 });
 
@@ -152,7 +182,12 @@ export const providerPatchSchema = z.strictObject({
       per_image_query_usd: z.number().min(0).max(1000).optional(),
     })
     .optional(),
-  settings: openInferenceSettingsSchema.optional(),
+  budget: z
+    .strictObject({ total: queryLimitsSchema.optional(), daily: queryLimitsSchema.optional() })
+    .optional()
+    .describe('Changes the limits that are named; null removes one. Holds for running jobs, too.'),
+  // Without the default, which would be filled in where a patch does not speak of settings.
+  settings: openInferenceSettings.optional(),
 });
 
 export type ProviderPatch = z.output<typeof providerPatchSchema>;

@@ -6,6 +6,7 @@ import { createProvider, describeProvider } from './protocols.js';
 import type { Provider, ProviderCapabilities, ProviderLimits, ProviderPrices } from './provider.js';
 import type { ProviderConnection } from './provider-connection.js';
 import type { Credentials, OpenInferenceSettings, ProviderInput, ProviderPatch } from './provider-record.js';
+import { type AmountLimits, toAmountLimits } from './query-limits.js';
 
 /** A registered provider without its credentials. */
 export interface ProviderInfo {
@@ -30,8 +31,17 @@ export interface CredentialBox {
   open(sealed: Uint8Array, boundTo: string): string;
 }
 
-/** Opens the ledger account of a new provider, in the transaction that creates it. */
-export type OpenAccount = (tx: Prisma.TransactionClient, id: string, providerId: string) => Promise<void>;
+/** What of the ledger belongs to a provider: its accounts. The store knows no more of it. */
+export interface ProviderAccounts {
+  openProviderAccounts(tx: Prisma.TransactionClient, id: string, limits: BudgetLimits): Promise<void>;
+  setProviderLimits(tx: Prisma.TransactionClient, id: string, limits: Partial<BudgetLimits>): Promise<void>;
+}
+
+interface BudgetLimits {
+  total: AmountLimits;
+  /** Per day in UTC. */
+  daily: AmountLimits;
+}
 
 /** Longer than any holder of a connected provider goes on using it after its record changed. */
 const RETIREMENT_MS = 15 * 60_000;
@@ -46,7 +56,7 @@ export class ProviderStore {
   constructor(
     private readonly database: Database,
     private readonly box: CredentialBox,
-    private readonly openAccount: OpenAccount,
+    private readonly accounts: ProviderAccounts,
   ) {}
 
   /**
@@ -76,7 +86,11 @@ export class ProviderStore {
             pricePerImageQueryNanoUsd: toNanoUsd(input.prices.per_image_query_usd),
           },
         });
-        await this.openAccount(tx, id, id);
+        const { total, daily } = input.budget;
+        await this.accounts.openProviderAccounts(tx, id, {
+          total: toAmountLimits(total),
+          daily: toAmountLimits(daily),
+        });
         return created;
       });
       return toInfo(row);
@@ -95,20 +109,31 @@ export class ProviderStore {
     const row = await this.row(id);
     refuseCredentialsElsewhere(row, patch);
     const { per_request_usd: perRequest, per_image_query_usd: perImageQuery } = patch.prices ?? {};
-    const [updated] = await this.database.provider.updateManyAndReturn({
-      where: { id, deletedAt: null, updatedAt: row.updatedAt },
-      data: {
-        baseUrl: patch.base_url,
-        remoteModel: patch.remote_model,
-        ...(patch.credentials === undefined ? {} : { credentials: this.sealed(patch.credentials, id) }),
-        settings: patch.settings,
-        capabilities: await this.capabilitiesAfter(row, patch),
-        ...limitColumns(patch.limits ?? {}),
-        ...(perRequest === undefined ? {} : { pricePerRequestNanoUsd: toNanoUsd(perRequest) }),
-        ...(perImageQuery === undefined ? {} : { pricePerImageQueryNanoUsd: toNanoUsd(perImageQuery) }),
-        // Connections are kept by it, so no two states of a record may share one.
-        updatedAt: new Date(Math.max(Date.now(), row.updatedAt.getTime() + 1)),
-      },
+    const capabilities = await this.capabilitiesAfter(row, patch);
+    const updated = await this.database.$transaction(async (tx) => {
+      const [changed] = await tx.provider.updateManyAndReturn({
+        where: { id, deletedAt: null, updatedAt: row.updatedAt },
+        data: {
+          baseUrl: patch.base_url,
+          remoteModel: patch.remote_model,
+          ...(patch.credentials === undefined ? {} : { credentials: this.sealed(patch.credentials, id) }),
+          settings: patch.settings,
+          capabilities,
+          ...limitColumns(patch.limits ?? {}),
+          ...(perRequest === undefined ? {} : { pricePerRequestNanoUsd: toNanoUsd(perRequest) }),
+          ...(perImageQuery === undefined ? {} : { pricePerImageQueryNanoUsd: toNanoUsd(perImageQuery) }),
+          // Connections are kept by it, so no two states of a record may share one.
+          updatedAt: new Date(Math.max(Date.now(), row.updatedAt.getTime() + 1)),
+        },
+      });
+      const { total, daily } = patch.budget ?? {};
+      if (changed && (total || daily)) {
+        await this.accounts.setProviderLimits(tx, id, {
+          total: total && toAmountLimits(total),
+          daily: daily && toAmountLimits(daily),
+        });
+      }
+      return changed;
     });
     if (updated) return toInfo(updated);
     await this.row(id);
@@ -156,10 +181,14 @@ export class ProviderStore {
   /** @throws ConflictError while a job that is not finished needs it */
   async delete(id: string): Promise<void> {
     await this.row(id);
-    const deleted = await this.database.$executeRaw`
-      UPDATE providers SET deleted_at = now(), updated_at = now()
-      WHERE id = ${id} AND deleted_at IS NULL AND NOT EXISTS (
-        SELECT 1 FROM jobs WHERE provider_id = ${id} AND status IN ('validating_files', 'queued', 'running'))`;
+    const deleted = await this.database.$transaction(async (tx) => {
+      // First the lock, then the look: a job that is being created holds the provider.
+      await tx.$executeRaw`SELECT 1 FROM providers WHERE id = ${id} FOR UPDATE`;
+      return tx.$executeRaw`
+        UPDATE providers SET deleted_at = now(), updated_at = now()
+        WHERE id = ${id} AND deleted_at IS NULL AND NOT EXISTS (
+          SELECT 1 FROM jobs WHERE provider_id = ${id} AND status IN ('validating_files', 'queued', 'running', 'paused'))`;
+    });
     if (deleted === 0) {
       throw new ConflictError({
         code: 'provider_in_use',

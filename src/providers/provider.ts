@@ -25,6 +25,8 @@ export interface ProviderCapabilities {
   returns: 'logits' | 'log_probabilities';
   /** Whether an image that was sent before may be named by its SHA-256. */
   imageReferences: boolean;
+  /** The header that makes a repeated request the same purchase, and how long it does; null where none does. */
+  idempotency: { header: string; windowSeconds: number } | null;
 }
 
 /** How the provider may be called, and what it charges. */
@@ -54,8 +56,17 @@ export interface ScoreRequest {
   prompts: Prompts;
   images: ProviderImage[];
   classNames: string[];
+  /** Names the purchase, where the provider honours idempotency keys. */
+  idempotencyKey?: string;
   /** Gives up before the request is sent; one that was sent is awaited. */
   signal?: AbortSignal;
+}
+
+export interface ScoreAnswer {
+  /** [P, N, C] */
+  logits: Float32Array;
+  /** What the provider says it billed; null where it does not say. */
+  billed: BilledAmounts | null;
 }
 
 export interface Provider {
@@ -64,15 +75,16 @@ export interface Provider {
   readonly protocol: string;
   /** The model's name at the provider. */
   readonly remoteModel: string;
+  /** Changes with the address, the model and the credentials: idempotency keys are known to one account at one place. */
+  readonly accountFingerprint: string;
   readonly capabilities: ProviderCapabilities;
   readonly limits: ProviderLimits;
   readonly prices: ProviderPrices;
   /**
    * Scores every image under every prompt with exactly one billable request; never retries by itself.
-   * @returns logits [P, N, C]
    * @throws ProviderCallError
    */
-  score(request: ScoreRequest): Promise<Float32Array>;
+  score(request: ScoreRequest): Promise<ScoreAnswer>;
   /** Refuses new calls and waits for those in flight; after `patienceMs`, where it is given, breaks them off. */
   close(patienceMs?: number): Promise<void>;
 }
@@ -90,6 +102,9 @@ export interface QueryAmounts {
   requests: number;
   costMicroUsd: number;
 }
+
+/** What a provider may say it billed. Prompt evaluations are our own unit. */
+export type BilledAmounts = Omit<QueryAmounts, 'promptEvaluations'>;
 
 /** The price of a call in micro-dollars, rounded up so that a limit is never passed by rounding. */
 export function costMicroUsd(prices: ProviderPrices, requests: number, imageQueries: number): number {

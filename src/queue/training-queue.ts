@@ -21,6 +21,8 @@ export interface TrainingQueue {
   remove(jobId: string): Promise<void>;
   /** Whether the job waits, is being processed, or will be tried again. */
   has(jobId: string): Promise<boolean>;
+  /** The ids of all jobs that wait, are being processed, or will be tried again. */
+  ids(): Promise<string[]>;
   counts(): Promise<QueueCounts>;
   /** @throws when the store of the queue does not answer. */
   ping(): Promise<void>;
@@ -53,6 +55,10 @@ export async function openTrainingQueue(connection: QueueConnection, log: Logger
       const job = await bull.getJob(jobId);
       if (job === undefined) return false;
       return !isOver(await job.getState());
+    },
+    async ids() {
+      const jobs = await bull.getJobs(['waiting', 'prioritized', 'active', 'delayed']);
+      return jobs.flatMap((job) => (job?.id === undefined ? [] : [job.id]));
     },
     async counts() {
       const counts = await bull.getJobCounts('waiting', 'prioritized', 'active', 'delayed', 'failed');

@@ -46,6 +46,8 @@ const BACKOFF_BASE_MS = 1_000;
 const BACKOFF_LIMIT_MS = 60_000;
 const DEFAULT_GRACE_MS = 30_000;
 const DISCONNECT_MS = 5_000;
+/** After the queue's store was away; BullMQ's own 15 seconds would leave a worker idle long after it is back. */
+const STORE_RETRY_MS = 1_000;
 
 /** Starts taking jobs from the queue. */
 export async function startTrainingWorker(
@@ -90,6 +92,7 @@ export async function startTrainingWorker(
       // A crash of its worker says nothing against a job; how often one is resumed is not for the queue to limit. (Postgres
       // takes no more than 32 bits here.)
       maxStalledCount: 1_000_000,
+      runRetryDelay: STORE_RETRY_MS,
       settings: {
         backoffStrategy: (attempts) => Math.min(BACKOFF_BASE_MS * 2 ** (attempts - 1), BACKOFF_LIMIT_MS),
       },

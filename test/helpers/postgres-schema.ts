@@ -14,6 +14,7 @@ export interface Table {
 
 const TYPES: Record<string, string> = {
   String: 'text',
+  'String[]': 'text[]',
   Bytes: 'bytea',
   Json: 'jsonb',
   BigInt: 'bigint',
@@ -105,7 +106,7 @@ function columnOf(field: Field, table: string): string {
   const timestamp = /@db\.Timestamptz\((\d)\)/.exec(field.attributes);
   const type = timestamp === null ? TYPES[field.type] : `timestamp(${timestamp[1]}) with time zone`;
   if (type === undefined) throw new Error(`Not understood in table ${table}: ${field.name} ${field.type}`);
-  const given = /@default\((now\(\)|autoincrement\(\)|-?\d+)\)/.exec(field.attributes)?.[1];
+  const given = /@default\((now\(\)|autoincrement\(\)|-?\d+|true|false)\)/.exec(field.attributes)?.[1];
   if (given === undefined && field.attributes.includes('@default')) throw new Error(`${table}.${field.name}: @default`);
   const defaults: Record<string, string> = {
     'now()': 'CURRENT_TIMESTAMP',
@@ -156,8 +157,11 @@ export async function tablesOfDatabase(connectionString: string): Promise<Record
      WHERE f.contype = 'f' AND f.connamespace = 'public'::regnamespace`,
   );
   for (const { relname, conname, definition } of foreignKeys) {
+    // When a foreign key is checked, schema.prisma cannot say.
     const [, own, target, update, action] =
-      /^FOREIGN KEY \((.*)\) REFERENCES (.*?\)) ON UPDATE (CASCADE) ON DELETE (.*)$/.exec(definition) ?? [];
+      /^FOREIGN KEY \((.*)\) REFERENCES (.*?\)) ON UPDATE (CASCADE) ON DELETE (.*?)( DEFERRABLE.*)?$/.exec(
+        definition,
+      ) ?? [];
     tableNamed(relname).foreignKeys[conname] =
       own === undefined
         ? definition

@@ -24,8 +24,8 @@ export interface TestService {
   /** A request with the API key; a JSON body where one is given. */
   request(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>;
   upload(content: string | Uint8Array<ArrayBuffer>, filename?: string, purpose?: string): Promise<Response>;
-  /** Polls a job until it is finished. */
-  finished(jobId: string): Promise<JobAnswer>;
+  /** Polls a job until it is finished, or until it has the status that is asked for. */
+  finished(jobId: string, status?: string): Promise<JobAnswer>;
 }
 
 export interface JobAnswer {
@@ -33,6 +33,8 @@ export interface JobAnswer {
   status: string;
   fine_tuned_model: string | null;
   stop_reason: string | null;
+  pause_reason: string | null;
+  pause_message: string | null;
   error: { code: string; message: string; param: string | null } | null;
   progress: { generation: number; generations: number; fraction: number };
   budget: Record<string, { limit: number | null; used: number; reserved: number; remaining: number | null }>;
@@ -54,7 +56,10 @@ export function afterServices(cleanup: () => Promise<unknown>): void {
  * The whole service on a database of its own: API and reference provider in this process on real sockets, training jobs
  * in child processes run from dist (`npm test` builds it first).
  */
-export async function testService(environment: Record<string, string> = {}): Promise<TestService> {
+export async function testService(
+  environment: Record<string, string> = {},
+  providerOptions: { idempotency?: boolean } = {},
+): Promise<TestService> {
   const log = pino({ level: 'silent' });
   const { connectionString } = await testDatabase();
   const dataDirectory = await mkdtemp(join(tmpdir(), 'craft-service-'));
@@ -71,6 +76,7 @@ export async function testService(environment: Record<string, string> = {}): Pro
     modelDirectory: fileURLToPath(new URL('../../models/emoji-clip', import.meta.url)),
     apiKeys: [PROVIDER_KEY],
     controlKey: PROVIDER_KEY,
+    ...providerOptions,
   });
   cleanups.push(() => provider.close());
   const core = await openCore(config, log);
@@ -107,10 +113,11 @@ export async function testService(environment: Record<string, string> = {}): Pro
         body: form,
       });
     },
-    async finished(jobId) {
+    async finished(jobId, status) {
       for (;;) {
         const job = (await (await request('GET', `/v1/fine_tuning/jobs/${jobId}`)).json()) as JobAnswer;
-        if (!['queued', 'running', 'validating_files'].includes(job.status)) return job;
+        if (job.status === status) return job;
+        if (!['queued', 'running', 'validating_files', 'paused'].includes(job.status)) return job;
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
     },

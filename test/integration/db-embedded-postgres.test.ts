@@ -99,6 +99,21 @@ describe.runIf(process.platform === 'linux')('the embedded Postgres', () => {
     expect(await runs(pid)).toBe(false);
   });
 
+  it('is started again on its port when it dies while it is used', async () => {
+    const server = await openEmbeddedPostgres(folder, log);
+    await query(server.connectionString, 'CREATE TABLE kept AS SELECT 42 AS answer');
+    const pid = (await postmasterPid(folder))!;
+    process.kill(pid, 'SIGKILL');
+    await gone(pid);
+    await vi.waitFor(async () => expect(await query(server.connectionString, 'TABLE kept')).toEqual([{ answer: 42 }]), {
+      timeout: 30_000,
+      interval: 100,
+    });
+    expect(await postmasterPid(folder)).not.toBe(pid);
+    await server.close();
+    expect(await postmasterPid(folder)).toBeUndefined();
+  });
+
   it('is started once by processes that come at the same time, and stopped by the last one', async () => {
     const users = await Promise.all(Array.from({ length: 4 }, () => startPostgresUser(folder)));
     expect(new Set(users.map((user) => user.connectionString)).size).toBe(1);

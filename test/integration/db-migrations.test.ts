@@ -155,7 +155,7 @@ describe('the tables', async () => {
     async (unit) => {
       await query(
         connectionString,
-        `INSERT INTO ledger_accounts (id, provider_id, ${unit}_limit) VALUES ('${unit}', 'p', 10)`,
+        `INSERT INTO ledger_accounts (id, kind, ${unit}_limit) VALUES ('${unit}', 'job', 10)`,
       );
       const set = (used: number, reserved: number) =>
         query(
@@ -163,23 +163,29 @@ describe('the tables', async () => {
           `UPDATE ledger_accounts SET ${unit}_used = $1, ${unit}_reserved = $2 WHERE id = '${unit}'`,
           [used, reserved],
         );
-      const refused = { constraint: `ledger_accounts_${unit}_check` };
       await set(4, 6);
-      await expect(set(5, 6)).rejects.toMatchObject(refused);
-      await expect(set(-1, 0)).rejects.toMatchObject(refused);
-      await expect(set(0, -1)).rejects.toMatchObject(refused);
+      await expect(set(4, 7)).rejects.toThrow('would be overdrawn');
+      await expect(set(-1, 0)).rejects.toThrow('would hold less than nothing');
+      await expect(set(0, -1)).rejects.toThrow('would hold less than nothing');
+      // A provider that billed more than was reserved is counted; nothing more can be drawn then.
+      await set(12, 0);
+      await expect(set(12, 1)).rejects.toThrow('would be overdrawn');
       await query(connectionString, `UPDATE ledger_accounts SET ${unit}_limit = NULL WHERE id = '${unit}'`);
       await set(500, 600);
     },
   );
 
-  it('know only the states of a reservation and of a job', async () => {
-    await query(connectionString, "INSERT INTO ledger_accounts (id, provider_id) VALUES ('states', 'p')");
+  it('know only some kinds of accounts, states of a reservation and of a job', async () => {
+    const open = (id: string, kind: string) =>
+      query(connectionString, 'INSERT INTO ledger_accounts (id, kind) VALUES ($1, $2)', [id, kind]);
+    await open('states', 'job');
+    await expect(open('kinds', 'person')).rejects.toThrow('no ledger accounts of kind person');
     const reserve = (state: string, amount: number) =>
       query(
         connectionString,
-        `INSERT INTO ledger_reservations (account_id, provider_id, purpose, state, attempt, worker, prompt_evaluations,
-           image_queries, requests, cost_micro_usd) VALUES ('states', 'p', 'predict', $1, 1, 'w', $2, 1, 1, 1)`,
+        `INSERT INTO ledger_reservations (account_id, provider_id, accounts, purchase_key, purpose, state, attempt, worker,
+           prompt_evaluations, image_queries, requests, cost_micro_usd)
+         VALUES ('states', 'p', '{states}', gen_random_uuid(), 'predict', $1, 1, 'w', $2, 1, 1, 1)`,
         [state, amount],
       );
     for (const state of ['reserved', 'settled', 'released', 'unknown']) await reserve(state, 0);
@@ -196,7 +202,9 @@ describe('the tables', async () => {
     for (const status of ['validating_files', 'queued', 'running', 'succeeded', 'failed', 'cancelled']) {
       await addJob(status);
     }
-    await expect(addJob('paused')).rejects.toMatchObject({ constraint: 'jobs_status_check' });
+    await expect(addJob('lost')).rejects.toMatchObject({ constraint: 'jobs_status_check' });
+    // Whoever pauses a job says why.
+    await expect(addJob('paused')).rejects.toMatchObject({ constraint: 'jobs_pause_check' });
   });
 });
 

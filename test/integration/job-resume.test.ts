@@ -10,7 +10,9 @@ let file: string;
 const CONCURRENCY = 2;
 
 beforeAll(async () => {
-  service = await testService();
+  // Without idempotency keys, so that what a kill leaves unknown shows; with them: api-jobs.test.ts, chaos.test.ts.
+  // A resumed job goes on from stored answers alone; from saved states: job-life.test.ts and chaos.test.ts.
+  service = await testService({ CRAFT_CHECKPOINT_INTERVAL: '10' }, { idempotency: false });
   const example = await readExample('fluent-contrast-subgroups', 'seed-1');
   const some = example.train.filter(({ label }) => example.classes.slice(0, 4).includes(label));
   file = ((await (await service.upload(toJsonl(some))).json()) as { id: string }).id;
@@ -56,10 +58,10 @@ function trainingProcesses(jobId: string): number[] {
   }
 }
 
-/** Waits until the job's provider calls have been settled this many times. */
+/** Waits until the job's provider calls have been settled this many times, and others are under way. */
 async function settledCalls(jobId: string, count: number): Promise<void> {
-  const where = { accountId: jobId, state: 'settled' };
-  while ((await service.core.database.reservation.count({ where })) < count) await sleep(5);
+  const calls = (state: string) => service.core.database.reservation.count({ where: { accountId: jobId, state } });
+  while ((await calls('settled')) < count || (await calls('reserved')) === 0) await sleep(5);
 }
 
 describe('a job whose training process is killed', () => {
@@ -90,7 +92,6 @@ describe('a job whose training process is killed', () => {
     expect(unknown.length).toBeLessThanOrEqual(3 * CONCURRENCY);
     expect(rows).toHaveLength(paid.length + unknown.length);
     expect(await tensorsOf(disturbed)).toEqual(await tensorsOf(undisturbed));
-    expect(await service.core.database.storedAnswer.count()).toBe(0);
   });
 });
 
@@ -99,6 +100,7 @@ describe('what is left open', () => {
     service.provider.misbehaviour.configure({ latency_ms: 300 });
     const jobId = await create();
     await settledCalls(jobId, 2);
+    while ((await service.core.ledger.balance(jobId)).requests.reserved === 0) await sleep(5);
     for (const pid of trainingProcesses(jobId)) process.kill(pid, 'SIGKILL');
     await service.request('POST', `/v1/fine_tuning/jobs/${jobId}/cancel`);
     service.provider.misbehaviour.configure({});
@@ -123,9 +125,10 @@ describe('what is left open', () => {
     await database.ledgerAccount.update({ where: { id: accountId }, data: { requestsReserved: 1 } });
     const lost = await database.reservation.create({
       data: {
-        ...{ accountId, providerId, purpose: 'predict', state: 'reserved', attempt: 1, worker: 'gone' },
+        ...{ accountId, providerId, accounts: [accountId], purchaseKey: 'lost', attempt: 1, worker: 'gone' },
+        ...{ purpose: 'predict', state: 'reserved' },
         ...{ promptEvaluations: 0, imageQueries: 0, requests: 1, costMicroUsd: 0 },
-        createdAt: new Date(Date.now() - 3_700_000),
+        attemptedAt: new Date(Date.now() - 3_700_000),
       },
     });
     expect(await ledger.leaveUnknownOlderThan(120)).toBe(0);

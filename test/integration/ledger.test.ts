@@ -1,13 +1,10 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { BudgetExceededError } from '../../src/errors.js';
 import { newId } from '../../src/ids.js';
-import {
-  Ledger,
-  NO_LIMITS,
-  type QueryLimits,
-  ReservationRefusedError,
-  type ReservationRequest,
-} from '../../src/ledger/ledger.js';
+import { DEFAULT_PROJECT, NO_LIMITS, type QueryLimits } from '../../src/ledger/accounts.js';
+import { Ledger } from '../../src/ledger/ledger.js';
+import { ReservationRefusedError, type ReservationRequest } from '../../src/ledger/reservation.js';
+import { createProvider, createRunningJob } from '../helpers/ledger-records.js';
 import { type TestDatabase, testDatabase } from '../helpers/postgres.js';
 
 let db: TestDatabase;
@@ -16,29 +13,15 @@ const PROVIDER = 'prov-ledger-test';
 
 beforeAll(async () => {
   db = await testDatabase();
-  ledger = new Ledger(db.database);
-  await db.database.provider.create({
-    data: {
-      id: PROVIDER,
-      name: 'ledger-test',
-      protocol: 'open_inference',
-      baseUrl: 'http://127.0.0.1:1',
-      remoteModel: 'none',
-      settings: {},
-      capabilities: {},
-      concurrency: 1,
-      imagesPerRequest: 1,
-      promptsPerRequest: 1,
-      timeoutMs: 1000,
-      pricePerRequestNanoUsd: 0n,
-      pricePerImageQueryNanoUsd: 0n,
-    },
-  });
+  ledger = new Ledger(db.database, db.connectionString);
+  await createProvider(db.database, ledger, PROVIDER);
 });
 
 async function account(limits: Partial<QueryLimits>): Promise<string> {
   const id = newId('account-');
-  await db.database.$transaction((tx) => ledger.openAccount(tx, id, PROVIDER, { ...NO_LIMITS, ...limits }));
+  await db.database.$transaction((tx) =>
+    ledger.openAccount(tx, { id, kind: 'job', providerId: PROVIDER }, { ...NO_LIMITS, ...limits }),
+  );
   return id;
 }
 
@@ -53,30 +36,12 @@ function request(
     purpose: 'candidates',
     amounts: { promptEvaluations: 1, imageQueries, requests: 1, costMicroUsd: 3 },
     guard: { kind: 'live_provider' },
-    attempt: 1,
     worker: 'test',
     ...overrides,
   };
 }
 
-async function runningJob(): Promise<string> {
-  const jobId = newId('ftjob-');
-  await db.database.job.create({
-    data: {
-      id: jobId,
-      status: 'running',
-      providerId: PROVIDER,
-      trainingFileId: 'file-none',
-      seed: 1,
-      method: {},
-      plan: {},
-      plannedGenerations: 1,
-      epoch: 1,
-    },
-  });
-  await db.database.$transaction((tx) => ledger.openAccount(tx, jobId, PROVIDER));
-  return jobId;
-}
+const runningJob = () => createRunningJob(db.database, ledger, PROVIDER);
 
 describe('the ledger', () => {
   it('moves amounts from reserved to used, or back', async () => {
@@ -163,7 +128,7 @@ describe('the ledger', () => {
 
   it('lets only the current owner of a running job draw, and counts what a lost worker left open', async () => {
     const jobId = await runningJob();
-    const owner = (epoch: number) => request(jobId, 7, { guard: { kind: 'running_job', jobId, epoch } });
+    const owner = (epoch: number) => request(jobId, 7, { guard: { kind: 'running_job', epoch } });
     await ledger.reserve(owner(1));
     await db.database.job.update({ where: { id: jobId }, data: { epoch: 2 } });
     await expect(ledger.reserve(owner(1))).rejects.toBeInstanceOf(ReservationRefusedError);
@@ -184,24 +149,27 @@ describe('the ledger', () => {
       logits: new Uint8Array(Float32Array.of(byte, 0.5).buffer),
     });
     const owner = (chunk: number) =>
-      request(jobId, 1, { guard: { kind: 'running_job', jobId, epoch: 1 }, generation: 4, chunk });
-    await ledger.settle(await ledger.reserve(owner(0)), answer(1));
-    await ledger.settle(await ledger.reserve(owner(0)), answer(2));
+      request(jobId, 1, { guard: { kind: 'running_job', epoch: 1 }, generation: 4, chunk });
+    await ledger.settle(await ledger.reserve(owner(0)), { answer: answer(1) });
+    await ledger.settle(await ledger.reserve(owner(0)), { answer: answer(2) });
     const lost = await ledger.reserve(owner(1));
     await ledger.leaveUnknownBefore(jobId, 2);
-    await ledger.settle(lost, answer(3));
+    await ledger.settle(lost, { answer: answer(3) });
     const stored = await db.database.storedAnswer.findMany({ where: { jobId } });
     expect(stored).toHaveLength(1);
     expect(stored[0]).toMatchObject({ generation: 4, chunk: 0 });
     expect(new Uint8Array(stored[0].logits)).toEqual(answer(2).logits);
   });
 
-  it('sums what all accounts used at a provider', async () => {
-    const before = await ledger.usedAtProvider(PROVIDER);
+  it("counts every call on the accounts of its provider, of its provider's day and of its project, too", async () => {
+    const of = async () => {
+      const { total, today } = await ledger.providerBalances(PROVIDER);
+      const project = await ledger.balance(DEFAULT_PROJECT);
+      return [total, today, project].map(({ imageQueries, requests }) => [imageQueries.used, requests.used]);
+    };
+    const before = await of();
     await ledger.settle(await ledger.reserve(request(await account({}), 11)));
     await ledger.settle(await ledger.reserve(request(await account({}), 12)));
-    const after = await ledger.usedAtProvider(PROVIDER);
-    expect(after.imageQueries - before.imageQueries).toBe(23);
-    expect(after.requests - before.requests).toBe(2);
+    expect(await of()).toEqual(before.map(([imageQueries, requests]) => [imageQueries + 23, requests + 2]));
   });
 });

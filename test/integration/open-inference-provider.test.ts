@@ -9,7 +9,7 @@ import { encodeInferResponse } from '../../src/formats/open-inference-binary.js'
 import { initialContextOf } from '../../src/jobs/initial-context.js';
 import { describeOpenInference, OpenInferenceProvider } from '../../src/providers/open-inference.js';
 import type { ProviderCapabilities, ProviderImage, ScoreRequest } from '../../src/providers/provider.js';
-import type { ProviderCallError } from '../../src/providers/provider-call-error.js';
+import { ProviderCallError } from '../../src/providers/provider-call-error.js';
 import type { ProviderConnection } from '../../src/providers/provider-connection.js';
 import { openInferenceSettingsSchema } from '../../src/providers/provider-record.js';
 import { type RunningReferenceProvider, startReferenceProvider } from '../../src/reference-provider/start.js';
@@ -115,7 +115,8 @@ describe('OpenInferenceProvider', () => {
     const byContext = await provider.score(request(provider.capabilities));
     const templates = [provider.capabilities.defaultTemplate];
     const byTemplate = await provider.score({ prompts: { kind: 'template', count: 1, templates }, images, classNames });
-    expect(byContext).toHaveLength(8 * 5);
+    expect(byContext.logits).toHaveLength(8 * 5);
+    expect(byContext.billed).toMatchObject({ imageQueries: 8, requests: 1 });
     expect(byTemplate).toEqual(byContext);
     await provider.close();
   });
@@ -139,6 +140,20 @@ describe('OpenInferenceProvider', () => {
     expect(bytesSent).toBe(16);
     expect(server.usage.report().totals).toMatchObject({ requests: 1, image_queries: 8 });
     await provider.close();
+  });
+
+  it.each([
+    ['less than was asked for', 3, { imageQueries: 3, requests: 1, costMicroUsd: 0 }],
+    ['more, within reason', 16, { imageQueries: 16, requests: 1, costMicroUsd: 0 }],
+    ['nonsense', Number.MAX_SAFE_INTEGER, null],
+    ['no number', '8', null],
+  ])('says what was billed where the answer does: %s', async (_, billed, expected) => {
+    const encoded = encodeInferResponse({
+      modelName: 'm',
+      parameters: { billed_image_queries: billed, billed_requests: 1 },
+      outputs: [{ name: 'logits', datatype: 'FP32', shape: [1, 8, 5], data: new Float32Array(40) }],
+    });
+    expect(await outcomeAgainst(encoded.body, encoded.headers)).toMatchObject({ billed: expected });
   });
 
   it.each([
@@ -166,18 +181,19 @@ describe('OpenInferenceProvider', () => {
   });
 });
 
-/** One call to a server that always answers 200 with this body. */
+/** What goes wrong with one call to a server that always answers 200 with this body. */
 async function scoreAgainst(body: Uint8Array, headers: Record<string, string>): Promise<ProviderCallError> {
+  const outcome = await outcomeAgainst(body, headers);
+  if (outcome instanceof ProviderCallError) return outcome;
+  throw new Error('the answer was accepted');
+}
+
+async function outcomeAgainst(body: Uint8Array, headers: Record<string, string>): Promise<unknown> {
   const liar = createServer((_, response) => response.writeHead(200, headers).end(body));
   await new Promise<void>((resolve) => liar.listen(0, '127.0.0.1', resolve));
   const provider = await openProvider({ baseUrl: `http://127.0.0.1:${(liar.address() as AddressInfo).port}` });
   try {
-    return await provider.score(request(provider.capabilities)).then(
-      () => {
-        throw new Error('the answer was accepted');
-      },
-      (error: ProviderCallError) => error,
-    );
+    return await provider.score(request(provider.capabilities)).catch((error: unknown) => error);
   } finally {
     await provider.close();
     liar.closeAllConnections();

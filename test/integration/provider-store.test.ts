@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SecretBox } from '../../src/access/secret-box.js';
 import { registerEmbeddedProvider } from '../../src/embedded-provider.js';
 import { Ledger } from '../../src/ledger/ledger.js';
-import type { Provider } from '../../src/providers/provider.js';
+import type { Provider, ScoreAnswer } from '../../src/providers/provider.js';
 import { providerInputSchema } from '../../src/providers/provider-record.js';
 import { ProviderStore } from '../../src/providers/provider-store.js';
 import { type TestDatabase, testDatabase } from '../helpers/postgres.js';
@@ -49,12 +49,13 @@ async function blackBox(): Promise<Box> {
 }
 
 let database: TestDatabase['database'];
+let connectionString: string;
 let here: Box;
 let elsewhere: Box;
 let made = 0;
 
 beforeAll(async () => {
-  ({ database } = await testDatabase());
+  ({ database, connectionString } = await testDatabase());
   here = await blackBox();
   elsewhere = await blackBox();
 });
@@ -71,10 +72,7 @@ const OLD = { type: 'bearer', token: 'old-key' } as const;
 const NEW = { type: 'bearer', token: 'new-key' } as const;
 
 function openStore(secretKey = KEY): ProviderStore {
-  const ledger = new Ledger(database);
-  return new ProviderStore(database, new SecretBox(secretKey), (tx, id, providerId) =>
-    ledger.openAccount(tx, id, providerId),
-  );
+  return new ProviderStore(database, new SecretBox(secretKey), new Ledger(database, connectionString));
 }
 
 function register(store: ProviderStore, changes: object = {}) {
@@ -90,7 +88,7 @@ async function callInFlight(provider: Provider): Promise<{ answer: Promise<unkno
   return { answer };
 }
 
-function score(provider: Provider): Promise<Float32Array> {
+function score(provider: Provider): Promise<ScoreAnswer> {
   return provider.score({
     prompts: { kind: 'context', count: 1, values: new Float32Array(1) },
     images: [{ sha256: '00'.repeat(32), size: 1, bytes: async () => Buffer.of(1) }],

@@ -9,9 +9,11 @@ import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
 import { readExample, toDataUri, toJsonl } from '../../src/demo/example-data.js';
+import { JobControl } from '../../src/jobs/job-control.js';
 import { JobQueries } from '../../src/jobs/job-queries.js';
 import { jobRequestSchema } from '../../src/jobs/job-request.js';
 import { JobService } from '../../src/jobs/job-service.js';
+import { Mending } from '../../src/jobs/mending.js';
 import { testService } from '../helpers/service.js';
 
 const PROGRAM = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
@@ -100,6 +102,7 @@ describe('a queue that is away', () => {
       },
       remove: async () => {},
       has: async (id: string) => queued.includes(id),
+      ids: async () => queued,
     };
     const { database, ledger, datasets, providers } = core;
     const queries = new JobQueries(database, ledger);
@@ -112,11 +115,14 @@ describe('a queue that is away', () => {
     });
     const { job } = await jobs.create(request);
     expect(job.status).toBe('queued');
-    await expect(jobs.requeueOrphans()).rejects.toThrow('away');
+    const log = pino({ level: 'silent' });
+    const mending = new Mending({ ...core, queue, intervalSeconds: 1, log });
+    await expect(mending.requeueOrphans()).rejects.toThrow('away');
     away = false;
-    expect(await jobs.requeueOrphans()).toBe(1);
+    expect(await mending.requeueOrphans()).toBe(1);
     expect(queued).toEqual([job.id]);
-    expect(await jobs.requeueOrphans()).toBe(0);
-    await jobs.cancel(job.id);
+    expect(await mending.requeueOrphans()).toBe(0);
+    expect(await mending.removeStrayEntries()).toBe(0);
+    await new JobControl(database, ledger, queries, queue, log).cancel(job.id);
   });
 });

@@ -180,6 +180,7 @@ function providerWith(limits: { maxRequestBytes: number }) {
       maxRequestBytes: null,
       returns: 'logits' as const,
       imageReferences: true,
+      idempotency: null,
     },
   };
 }

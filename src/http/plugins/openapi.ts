@@ -30,6 +30,7 @@ export async function registerOpenApi(app: FastifyInstance, version: string): Pr
         { name: 'Files', description: 'Labelled images.' },
         { name: 'Providers', description: 'The black boxes.' },
         { name: 'Fine-tuning', description: 'Training jobs.' },
+        { name: 'Projects', description: 'Limits across all jobs and providers.' },
         { name: 'Adapters', description: 'What training leaves, and predictions with it.' },
         { name: 'Operations', description: 'Health of the service.' },
       ],

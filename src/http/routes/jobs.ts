@@ -1,5 +1,6 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import { budgetChangeSchema, toBudgetChange } from '../../jobs/budget-change.js';
 import { jobRequestSchema } from '../../jobs/job-request.js';
 import { errorResponses, pageQuery, toList } from '../schemas/common.js';
 import {
@@ -17,7 +18,7 @@ const params = z.object({ fine_tuning_job_id: z.string().max(128) });
 const PATH = '/fine_tuning/jobs';
 
 export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { jobs, jobQueries } = services;
+  const { jobs, jobControl, jobQueries } = services;
 
   app.post(
     PATH,
@@ -54,9 +55,9 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
           plan: toPlan(plan),
         };
       }
-      const key = request.headers['idempotency-key'];
-      const idempotency = key === undefined ? undefined : { apiKeyId: request.caller.apiKeyId, key };
-      return toJob(await jobs.create(request.body, idempotency));
+      const idempotencyKey = request.headers['idempotency-key'];
+      const { apiKeyId } = request.caller;
+      return toJob(await jobs.create(request.body, { apiKeyId, idempotencyKey }));
     },
   );
 
@@ -103,7 +104,57 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
         response: { 200: jobSchema, ...errorResponses },
       },
     },
-    async (request) => toJob(await jobs.cancel(request.params.fine_tuning_job_id)),
+    async (request) => toJob(await jobControl.cancel(request.params.fine_tuning_job_id)),
+  );
+
+  app.post(
+    `${PATH}/:fine_tuning_job_id/pause`,
+    {
+      schema: {
+        tags: ['Fine-tuning'],
+        operationId: 'pauseFineTuningJob',
+        summary: 'Pause a job',
+        description:
+          'It sends no further provider call; those in flight are awaited, and their answers kept. 409 when it is neither queued nor running.',
+        params,
+        response: { 200: jobSchema, ...errorResponses },
+      },
+    },
+    async (request) => toJob(await jobControl.pause(request.params.fine_tuning_job_id)),
+  );
+
+  app.post(
+    `${PATH}/:fine_tuning_job_id/resume`,
+    {
+      schema: {
+        tags: ['Fine-tuning'],
+        operationId: 'resumeFineTuningJob',
+        summary: 'Resume a paused job',
+        description:
+          'It goes on from its last saved training state and pays for nothing twice. 409 when it is not paused.',
+        params,
+        response: { 200: jobSchema, ...errorResponses },
+      },
+    },
+    async (request) => toJob(await jobControl.resume(request.params.fine_tuning_job_id)),
+  );
+
+  app.post(
+    `${PATH}/:fine_tuning_job_id/budget`,
+    {
+      schema: {
+        tags: ['Fine-tuning'],
+        operationId: 'changeFineTuningJobBudget',
+        summary: "Change a job's budget or deadline",
+        description:
+          'Of a running, queued or paused job; and of one that has succeeded, which then goes on from its last saved training state and makes another adapter. Limits may be lowered to what is spent. 409 when the job failed or was cancelled, or when a job that has succeeded could not train one generation more.',
+        params,
+        body: budgetChangeSchema,
+        response: { 200: jobSchema, ...errorResponses },
+      },
+    },
+    async (request) =>
+      toJob(await jobControl.changeBudget(request.params.fine_tuning_job_id, toBudgetChange(request.body))),
   );
 
   app.get(

@@ -59,7 +59,8 @@ export const predictionRoutes: FastifyPluginAsyncZod<{ services: Services; maxPr
     async (request) => {
       const id = request.params.adapter_id;
       const { images, topK, blackBox } = await readPredictRequest(request, maxPredictBytes);
-      return toPrediction(id, await predictor.predict(id, images, { topK, blackBox }));
+      const { apiKeyId } = request.caller;
+      return toPrediction(id, await predictor.predict(id, images, { topK, blackBox, apiKeyId }));
     },
   );
 
@@ -82,7 +83,9 @@ export const predictionRoutes: FastifyPluginAsyncZod<{ services: Services; maxPr
       const { images, labels, template, top_k: topK } = request.body;
       const provider = await providers.get(id);
       const checked = await decodeImages(images);
-      return toPrediction(provider.name, await predictor.zeroShot(id, checked, { labels, template, topK }));
+      const { apiKeyId } = request.caller;
+      const answer = await predictor.zeroShot(id, checked, { labels, template, topK, apiKeyId });
+      return toPrediction(provider.name, answer);
     },
   );
 };

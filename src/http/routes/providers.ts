@@ -10,7 +10,7 @@ const params = z.object({ provider_id: z.string().max(128) });
 
 export const providerRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
   const { providers, ledger } = services;
-  const answer = async (info: ProviderInfo) => toProvider(info, await ledger.usedAtProvider(info.id));
+  const answer = async (info: ProviderInfo) => toProvider(info, await ledger.providerBalances(info.id));
   const response = { 200: providerSchema, ...errorResponses };
 
   app.post(

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { AdapterInfo } from '../../adapters/adapter-store.js';
 import type { PredictionAnswer } from '../../adapters/predictor.js';
-import type { Balance } from '../../ledger/ledger.js';
+import type { Balance } from '../../ledger/accounts.js';
 import { balanceSchema, listOf, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
 
 export const adapterSchema = z

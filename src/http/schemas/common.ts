@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Balance } from '../../ledger/ledger.js';
+import type { Balance } from '../../ledger/accounts.js';
 import type { QueryAmounts } from '../../providers/provider.js';
 
 export const errorSchema = z

@@ -5,8 +5,8 @@ import type { JobMetrics } from '../../jobs/job-ownership.js';
 import type { JobDetails } from '../../jobs/job-queries.js';
 import { type JobMethod, methodSchema } from '../../jobs/job-request.js';
 import type { TrainingPlan } from '../../jobs/plan.js';
-import { JOB_STATUSES, type JobStatus } from '../../jobs/state-machine.js';
-import { BUDGET_PARAMETERS } from '../../ledger/ledger.js';
+import { JOB_STATUSES, type JobStatus, PAUSE_REASONS, type PauseReason } from '../../jobs/state-machine.js';
+import { BUDGET_PARAMETERS } from '../../ledger/accounts.js';
 import { balanceSchema, listOf, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
 
 const metricsSchema = z
@@ -55,6 +55,8 @@ export const jobSchema = z
     validation_file: z.string().nullable(),
     suffix: z.string().nullable(),
     seed: z.int(),
+    deadline: unixSeconds.nullable(),
+    provider_patience_seconds: z.int(),
     metadata: z.record(z.string(), z.string()).nullable(),
     method: methodSchema,
     hyperparameters: z.record(z.string(), z.unknown()),
@@ -67,7 +69,12 @@ export const jobSchema = z
     budget: balanceSchema,
     metrics: z.object({ current: metricsSchema.nullable(), best: metricsSchema.nullable() }),
     compute: z.string().nullable().describe('The TensorFlow.js backend that trains the head.'),
-    stop_reason: z.string().nullable().describe('budget_exhausted when the budget ended before the plan did.'),
+    stop_reason: z
+      .string()
+      .nullable()
+      .describe('Why a job that succeeded ended before its plan: budget_exhausted or deadline.'),
+    pause_reason: z.enum(PAUSE_REASONS).nullable().describe('Why a paused job is paused.'),
+    pause_message: z.string().nullable().describe('The same in words, with what it takes to go on.'),
     error: z.object({ code: z.string(), message: z.string(), param: z.string().nullable() }).nullable(),
     organization_id: z.string(),
     result_files: z.array(z.string()),
@@ -145,6 +152,8 @@ export function toJob(details: JobDetails): z.output<typeof jobSchema> {
     validation_file: job.validationFileId,
     suffix: job.suffix,
     seed: Number(job.seed),
+    deadline: job.deadline && toUnixSeconds(job.deadline),
+    provider_patience_seconds: job.providerPatienceSeconds,
     metadata: job.metadata as Record<string, string> | null,
     method,
     hyperparameters: method.craft.hyperparameters,
@@ -152,7 +161,7 @@ export function toJob(details: JobDetails): z.output<typeof jobSchema> {
     progress: {
       generation: job.generation,
       generations: job.plannedGenerations,
-      fraction: job.status === 'succeeded' ? 1 : job.generation / job.plannedGenerations,
+      fraction: job.status === 'succeeded' ? 1 : Math.min(1, job.generation / job.plannedGenerations),
     },
     budget: toBalance(details.balance),
     metrics: {
@@ -161,6 +170,8 @@ export function toJob(details: JobDetails): z.output<typeof jobSchema> {
     },
     compute: job.compute,
     stop_reason: job.stopReason,
+    pause_reason: job.pauseReason as PauseReason | null,
+    pause_message: job.pauseMessage,
     error:
       job.errorCode === null ? null : { code: job.errorCode, message: job.errorMessage ?? '', param: job.errorParam },
     organization_id: 'craft-server',

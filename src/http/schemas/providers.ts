@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import type { QueryAmounts } from '../../providers/provider.js';
+import { type Balance, usedOf } from '../../ledger/accounts.js';
 import { limitsSchema, openInferenceSettingsSchema, pricesSchema } from '../../providers/provider-record.js';
 import type { ProviderInfo } from '../../providers/provider-store.js';
-import { toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
+import { balanceSchema, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
 
 export const providerSchema = z
   .object({
@@ -28,9 +28,16 @@ export const providerSchema = z
       max_logits_per_request: z.int().nullable().describe('Prompts × images × classes.'),
       max_request_bytes: z.int().nullable(),
       returns: z.string(),
+      idempotency: z
+        .object({ header: z.string(), window_seconds: z.int() })
+        .nullable()
+        .describe('The header that makes a repeated request the same purchase, and for how long.'),
       image_references: z.boolean().describe('Whether an image that was sent before goes over the wire as its hash.'),
     }),
     usage: usageSchema.describe('Used at this provider by all jobs, predictions and zero-shot calls.'),
+    budget: z
+      .object({ total: balanceSchema, daily: balanceSchema.describe('Of today in UTC.') })
+      .describe('What all of them may spend here together.'),
     created_at: unixSeconds,
     updated_at: unixSeconds,
   })
@@ -48,7 +55,10 @@ export const deletedProviderSchema = z.object({
   deleted: z.literal(true),
 });
 
-export function toProvider(info: ProviderInfo, used: QueryAmounts): z.output<typeof providerSchema> {
+export function toProvider(
+  info: ProviderInfo,
+  balances: { total: Balance; today: Balance },
+): z.output<typeof providerSchema> {
   const { capabilities, limits, prices } = info;
   return {
     id: info.id,
@@ -84,9 +94,13 @@ export function toProvider(info: ProviderInfo, used: QueryAmounts): z.output<typ
       max_logits_per_request: capabilities.maxLogitsPerRequest ?? null,
       max_request_bytes: capabilities.maxRequestBytes ?? null,
       returns: capabilities.returns,
+      idempotency: capabilities.idempotency
+        ? { header: capabilities.idempotency.header, window_seconds: capabilities.idempotency.windowSeconds }
+        : null,
       image_references: capabilities.imageReferences,
     },
-    usage: toUsage(used),
+    usage: toUsage(usedOf(balances.total)),
+    budget: { total: toBalance(balances.total), daily: toBalance(balances.today) },
     created_at: toUnixSeconds(info.createdAt),
     updated_at: toUnixSeconds(info.updatedAt),
   };

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { InvalidRequestError } from '../../../src/errors.js';
 import { type PlanInput, planTraining, type TrainingPlan } from '../../../src/jobs/plan.js';
-import { NO_LIMITS, type QueryLimits } from '../../../src/ledger/ledger.js';
+import { NO_LIMITS, type QueryLimits } from '../../../src/ledger/accounts.js';
 import { cutIntoCalls } from '../../../src/providers/calls.js';
 
 /** So many images of a thousand bytes. */

@@ -1,30 +1,27 @@
 import { describe, expect, it } from 'vitest';
-import type { Ledger, ReservationRequest } from '../../../src/ledger/ledger.js';
-import { meteredCall, retryDelayMs } from '../../../src/ledger/metered-call.js';
+import type { Ledger } from '../../../src/ledger/ledger.js';
+import { attemptCall, type MeteredCall, meteredCall, retryDelayMs } from '../../../src/ledger/metered-call.js';
+import { type Closing, type Reservation, ReservationRefusedError } from '../../../src/ledger/reservation.js';
 import { ProviderCallError } from '../../../src/providers/provider-call-error.js';
 
-const RESERVATION: Omit<ReservationRequest, 'attempt'> = {
-  accountId: 'job',
-  providerId: 'provider',
-  purpose: 'candidates',
-  amounts: { promptEvaluations: 1, imageQueries: 2, requests: 1, costMicroUsd: 0 },
-  guard: { kind: 'live_provider' },
-  worker: 'test',
-};
 const QUICK = { maxAttempts: 3, baseDelayMs: 1, maxDelayMs: 2, maxRetryAfterMs: 1000 };
 
 /** Records what it is told; the real ledger is tested on a real database. */
-function recordingLedger() {
+function recordingLedger(options: { epoch?: number; closes?: boolean } = {}) {
   const log: string[] = [];
   let next = 0n;
   const ledger = {
-    reserve: async ({ attempt }: ReservationRequest) => {
-      log.push(`reserve ${attempt}`);
-      return ++next;
+    reserve: async (): Promise<Reservation> => {
+      next++;
+      log.push(`reserve ${next}`);
+      return { id: next, epoch: options.epoch ?? null, attempt: 1 };
     },
-    settle: async (id: bigint) => void log.push(`settle ${id}`),
-    release: async (id: bigint, reason: string) => void log.push(`release ${id} ${reason}`),
-    leaveUnknown: async (id: bigint, reason: string) => void log.push(`unknown ${id} ${reason}`),
+    settle: async ({ id }: Reservation, outcome: Partial<Closing & { state: 'settled' }> = {}) => {
+      log.push(`settle ${id}${outcome.billed ? ` for ${outcome.billed.imageQueries}` : ''}`);
+      return options.closes ?? true;
+    },
+    release: async ({ id }: Reservation, reason: string) => void log.push(`release ${id} ${reason}`),
+    leaveUnknown: async ({ id }: Reservation, reason: string) => void log.push(`unknown ${id} ${reason}`),
   };
   return { log, ledger: ledger as unknown as Ledger };
 }
@@ -33,61 +30,75 @@ function failure(billing: 'billed' | 'unbilled' | 'unknown', retryable: boolean,
   return new ProviderCallError({ code: 'broken', message: 'broken', billing, retryable, retryAfterSeconds });
 }
 
-function failingWith(...failures: Error[]) {
-  return async () => {
-    const next = failures.shift();
-    if (next) throw next;
-    return 'answer';
+function callThat(...failures: Error[]): MeteredCall<string> {
+  return {
+    reservation: {
+      accountId: 'job',
+      providerId: 'provider',
+      purpose: 'candidates',
+      amounts: { promptEvaluations: 1, imageQueries: 2, requests: 1, costMicroUsd: 0 },
+      guard: { kind: 'live_provider' },
+      worker: 'test',
+    },
+    async send() {
+      const next = failures.shift();
+      if (next) throw next;
+      return { answer: 'answer', billed: null };
+    },
   };
 }
 
 describe('meteredCall', () => {
-  it('reserves before sending and settles after', async () => {
+  it('reserves before sending and settles after, with what the provider says it billed', async () => {
     const { log, ledger } = recordingLedger();
-    const answer = await meteredCall(ledger, RESERVATION, QUICK, undefined, async () => {
-      log.push('send');
-      return 'answer';
-    });
+    const call = callThat();
+    const answer = await meteredCall(
+      ledger,
+      {
+        ...call,
+        async send() {
+          log.push('send');
+          return { answer: 'answer', billed: { imageQueries: 1, requests: 1, costMicroUsd: 0 } };
+        },
+      },
+      QUICK,
+    );
     expect(answer).toBe('answer');
-    expect(log).toEqual(['reserve 1', 'send', 'settle 1']);
+    expect(log).toEqual(['reserve 1', 'send', 'settle 1 for 1']);
   });
 
-  it('makes every retry a reservation of its own and closes each by what is known of its payment', async () => {
+  it('reserves again for every retry and closes each by what is known of its payment', async () => {
     const { log, ledger } = recordingLedger();
-    const send = failingWith(failure('unknown', true), failure('unbilled', true));
-    await meteredCall(ledger, RESERVATION, QUICK, undefined, send);
+    await meteredCall(ledger, callThat(failure('unknown', true), failure('unbilled', true)), QUICK);
     expect(log).toEqual(['reserve 1', 'unknown 1 broken', 'reserve 2', 'release 2 broken', 'reserve 3', 'settle 3']);
   });
 
   it('settles a failure that was billed, and does not repeat what cannot succeed', async () => {
     const { log, ledger } = recordingLedger();
     const broken = failure('billed', false);
-    await expect(meteredCall(ledger, RESERVATION, QUICK, undefined, failingWith(broken))).rejects.toBe(broken);
+    await expect(meteredCall(ledger, callThat(broken), QUICK)).rejects.toBe(broken);
     expect(log).toEqual(['reserve 1', 'settle 1']);
   });
 
   it('counts an unexpected error as possibly billed', async () => {
     const { log, ledger } = recordingLedger();
     const bug = new TypeError('bug');
-    await expect(meteredCall(ledger, RESERVATION, QUICK, undefined, failingWith(bug))).rejects.toBe(bug);
+    await expect(meteredCall(ledger, callThat(bug), QUICK)).rejects.toBe(bug);
     expect(log).toEqual(['reserve 1', 'unknown 1 internal_error']);
   });
 
   it('gives up after the last attempt', async () => {
     const { log, ledger } = recordingLedger();
     const failures = Array.from({ length: 5 }, () => failure('unbilled', true));
-    await expect(meteredCall(ledger, RESERVATION, QUICK, undefined, failingWith(...failures))).rejects.toBe(
-      failures[2],
-    );
+    await expect(meteredCall(ledger, callThat(...failures), QUICK)).rejects.toBe(failures[2]);
     expect(log.filter((line) => line.startsWith('reserve'))).toHaveLength(3);
   });
+});
 
-  it('sends nothing more once it was told to stop', async () => {
-    const { log, ledger } = recordingLedger();
-    const stopped = AbortSignal.abort();
-    const failed = failure('unbilled', true);
-    await expect(meteredCall(ledger, RESERVATION, QUICK, stopped, failingWith(failed))).rejects.toBe(failed);
-    expect(log).toEqual(['reserve 1', 'release 1 broken']);
+describe('attemptCall', () => {
+  it('gives no answer to a worker whose job was taken over while the provider answered', async () => {
+    const { ledger } = recordingLedger({ epoch: 1, closes: false });
+    await expect(attemptCall(ledger, callThat())).rejects.toBeInstanceOf(ReservationRefusedError);
   });
 });
 

@@ -27,6 +27,7 @@ function provider(stated: Partial<ProviderCapabilities> = {}) {
     maxRequestBytes: null,
     returns: 'logits',
     imageReferences: true,
+    idempotency: null,
     ...stated,
   };
   return { name: 'box', limits: LIMITS, capabilities };

@@ -76,3 +76,13 @@ describe('credentials in a header', () => {
     expect(accepts(name)).toBe(false);
   });
 });
+
+describe('A patch', () => {
+  it('says nothing of what it leaves out', () => {
+    expect(providerPatchSchema.parse({ limits: { concurrency: 2 } })).toEqual({ limits: { concurrency: 2 } });
+    expect(providerPatchSchema.parse({ budget: { daily: { max_requests: null } } })).toEqual({
+      budget: { daily: { max_requests: null } },
+    });
+    expect(providerPatchSchema.parse({})).toEqual({});
+  });
+});
