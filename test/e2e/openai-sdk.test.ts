@@ -110,7 +110,9 @@ describe('With OpenAI’s SDK', () => {
       trainingRequest({ max_prompt_evaluations: PROMPT_EVALUATIONS }),
     );
     expect(created).toMatchObject({ object: 'fine_tuning.job', model: 'emoji-clip', status: 'queued', seed: 1 });
-    job = created as unknown as Job;
+    expect(await client.fineTuning.jobs.pause(created.id)).toMatchObject({ id: created.id, status: 'paused' });
+    job = (await client.fineTuning.jobs.resume(created.id)) as unknown as Job;
+    expect(job.status).toBe('queued');
     while (!['succeeded', 'failed', 'cancelled'].includes(job.status)) {
       await sleep(200);
       job = (await client.fineTuning.jobs.retrieve(created.id)) as unknown as Job;
