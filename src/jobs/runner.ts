@@ -6,14 +6,14 @@ import { type AdapterWeights, CraftTrainer, type GenerationReport, type Training
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import type { Database } from '../db/client.js';
 import { newId } from '../ids.js';
-import { LimitReachedError, shortfall } from '../ledger/accounts.js';
+import { shortfall } from '../ledger/accounts.js';
 import { type Ledger, sureWindowMs } from '../ledger/ledger.js';
-import { DeadlinePassedError, ReservationRefusedError } from '../ledger/reservation.js';
+import { ReservationRefusedError } from '../ledger/reservation.js';
 import { Circuit } from '../providers/circuit.js';
 import type { Provider } from '../providers/provider.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
 import type { ProviderStore } from '../providers/provider-store.js';
-import type { NewJobEvent } from './events.js';
+import { isBetter, toEvent } from './generation-metrics.js';
 import { initialContextOf } from './initial-context.js';
 import {
   type GenerationRecord,
@@ -29,6 +29,7 @@ import { toPause } from './pause.js';
 import { HandedBackError } from './persistent-call.js';
 import { amountsOf, generationCalls, type TrainingPlan } from './plan.js';
 import { isTerminal, type JobStatus } from './state-machine.js';
+import { STOPPED, type StopReason, stopReasonOf } from './stop-reason.js';
 import { purchasePrefix, StoredAnswers } from './stored-answers.js';
 import { toTrainingFailure } from './training-failure.js';
 
@@ -361,51 +362,6 @@ class Run {
       metrics,
     };
   }
-}
-
-/** Why a job may end before its plan with what it has. */
-type StopReason = 'budget_exhausted' | 'deadline';
-
-const STOPPED: Record<StopReason, string> = {
-  budget_exhausted:
-    ' The budget did not pay for a further generation; raise it with POST /v1/fine_tuning/jobs/{id}/budget to go on.',
-  deadline: ' The deadline came before the end of the plan.',
-};
-
-function stopReasonOf(error: unknown): StopReason | null {
-  if (error instanceof DeadlinePassedError) return 'deadline';
-  return error instanceof LimitReachedError && error.shortage.kind === 'job' ? 'budget_exhausted' : null;
-}
-
-/** Validation accuracy decides, then validation loss; without validation images the loss of the centre. */
-function isBetter(metrics: JobMetrics, best: JobMetrics | null): boolean {
-  if (best === null) return true;
-  if (metrics.validation_accuracy === null || best.validation_accuracy === null) {
-    return metrics.centre_loss < best.centre_loss;
-  }
-  if (metrics.validation_accuracy !== best.validation_accuracy) {
-    return metrics.validation_accuracy > best.validation_accuracy;
-  }
-  return (metrics.validation_loss ?? 0) < (best.validation_loss ?? 0);
-}
-
-function toEvent(metrics: JobMetrics, planned: number): NewJobEvent {
-  return {
-    level: 'info',
-    type: 'metrics',
-    message: describe(metrics, planned),
-    data: { step: metrics.generation, ...metrics },
-  };
-}
-
-function describe(metrics: JobMetrics, planned: number): string {
-  const percent = (share: number) => `${(share * 100).toFixed(2)} %`;
-  const validation =
-    metrics.validation_accuracy === null ? '' : `, validation accuracy ${percent(metrics.validation_accuracy)}`;
-  return (
-    `Generation ${metrics.generation}/${planned}: loss ${metrics.centre_loss.toFixed(4)}, ` +
-    `training accuracy ${percent(metrics.train_accuracy)}${validation}`
-  );
 }
 
 function ownBytes(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
