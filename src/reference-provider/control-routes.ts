@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { InvalidRequestError } from '../errors.js';
 import { requireKey } from './authentication.js';
 import type { EmojiClip } from './emoji-clip.js';
 import type { Misbehaviour } from './misbehaviour.js';
+import { invalidInput, parseInput } from './parse-input.js';
 import type { Purchases } from './purchases.js';
 
 export interface ControlOptions {
@@ -13,6 +13,7 @@ export interface ControlOptions {
   controlKey?: string;
 }
 
+const CODE = 'invalid_control_request';
 const usageQuery = z.object({ key: z.string().min(1).optional() });
 const resetBody = z.strictObject({
   /** What was served, and the idempotency keys under which it was. */
@@ -27,10 +28,10 @@ export async function controlRoutes(app: FastifyInstance, options: ControlOption
   const { purchases, misbehaviour, model } = options;
   app.addHook('onRequest', requireKey(options.controlKey === undefined ? undefined : [options.controlKey]));
 
-  app.get('/control/usage', async (request) => purchases.report(parse(usageQuery, request.query).key));
+  app.get('/control/usage', async (request) => purchases.report(parseInput(usageQuery, request.query, CODE).key));
 
   app.post('/control/reset', async (request) => {
-    const what = parse(resetBody, request.body ?? {});
+    const what = parseInput(resetBody, request.body ?? {}, CODE);
     if (what.usage) purchases.reset();
     if (what.misbehaviour) misbehaviour.configure({});
     if (what.caches) model.forget();
@@ -43,24 +44,8 @@ export async function controlRoutes(app: FastifyInstance, options: ControlOption
     try {
       misbehaviour.configure(request.body ?? {});
     } catch (error) {
-      throw error instanceof z.ZodError ? invalid(error) : error;
+      throw error instanceof z.ZodError ? invalidInput(error, CODE) : error;
     }
     return misbehaviour.status();
-  });
-}
-
-function parse<T>(schema: z.ZodType<T>, value: unknown): T {
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  throw invalid(parsed.error);
-}
-
-function invalid(error: z.ZodError): InvalidRequestError {
-  const [issue] = error.issues;
-  const param = issue.path.join('.') || null;
-  return new InvalidRequestError({
-    code: 'invalid_control_request',
-    message: param === null ? issue.message : `${param}: ${issue.message}`,
-    param,
   });
 }

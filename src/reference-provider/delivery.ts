@@ -1,21 +1,41 @@
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { CraftError } from '../errors.js';
 import type { EncodedBody } from '../formats/open-inference-binary.js';
 import type { Fault, Verdict } from './misbehaviour.js';
 
-const ERROR_TEXTS = { 429: 'Too many requests.', 500: 'Internal error.', 503: 'The model is not available.' } as const;
+/** An error that was asked for; nothing was computed. */
+class CommittedError extends CraftError {}
+
+/** 503: the model is not in memory yet, as serverless inference says it. */
+export class ModelLoadingError extends CraftError {
+  constructor(
+    modelName: string,
+    readonly estimatedSeconds: number,
+  ) {
+    super(503, 'server_error', { code: 'model_loading', message: `Model ${modelName} is currently loading` });
+  }
+}
+
+const LOADING_SECONDS = 20;
 
 /** Writes answers to the network, with the faults that were asked for. */
 export class Delivery {
   private readonly hanging = new Set<Socket>();
   private readonly closing = new AbortController();
 
+  constructor(private readonly modelName: string) {}
+
   get closed(): boolean {
     return this.closing.signal.aborted;
   }
 
-  /** Waits and fails as `verdict` says. @returns whether the request has been dealt with, so that nothing is computed. */
+  /**
+   * Waits and fails as `verdict` says.
+   * @returns whether the connection has been dealt with, so that nothing is to be computed.
+   * @throws CraftError where the verdict is an error.
+   */
   async interrupts(verdict: Verdict, request: FastifyRequest, reply: FastifyReply): Promise<boolean> {
     if (verdict.latencyMs > 0) {
       await delay(verdict.latencyMs, undefined, { signal: this.closing.signal }).catch(() => {});
@@ -23,11 +43,21 @@ export class Delivery {
     const { kind, retryAfterSeconds } = verdict.fault ?? {};
     switch (kind) {
       case '429':
+        throw new CommittedError(429, 'rate_limit_error', {
+          code: 'rate_limit_exceeded',
+          message: 'Too many requests.',
+          retryAfterSeconds,
+        });
       case '500':
+        throw new CommittedError(500, 'server_error', { code: 'internal_error', message: 'Internal error.' });
       case '503':
-        if (retryAfterSeconds !== undefined && kind !== '500') reply.header('retry-after', String(retryAfterSeconds));
-        reply.code(Number(kind)).send({ error: ERROR_TEXTS[kind] });
-        return true;
+        throw new CommittedError(503, 'server_error', {
+          code: 'unavailable',
+          message: 'The model is not available.',
+          retryAfterSeconds,
+        });
+      case 'loading':
+        throw new ModelLoadingError(this.modelName, retryAfterSeconds ?? LOADING_SECONDS);
       case 'drop_before':
         reply.hijack();
         request.raw.socket.destroy();

@@ -13,6 +13,9 @@ export interface ScoreRequest {
   prompts: Prompt[];
 }
 
+/** An image or a text to be embedded. */
+export type EmbeddingInput = { image: ImageInput } | { text: string };
+
 export interface EmojiClipOptions {
   /** Holds config.json, tokenizer.json, token_embedding.safetensors, vision.onnx and text.onnx. */
   modelDirectory: string;
@@ -75,6 +78,29 @@ export class EmojiClip {
     return logits;
   }
 
+  /**
+   * L2-normalised features [inputs, embed_dim], row-major; `logit_scale` times the cosine of an image's and a text's is
+   * their logit. The same input gives the same bits in whatever company it comes.
+   */
+  async embed(inputs: EmbeddingInput[]): Promise<Float32Array> {
+    const width = this.config.embed_dim;
+    const images = await this.images.of(inputs.flatMap((input) => ('image' in input ? [input.image] : [])));
+    const texts = await this.texts.ofTexts(inputs.flatMap((input) => ('text' in input ? [input.text] : [])));
+    const features = new Float32Array(inputs.length * width);
+    let image = 0;
+    let text = 0;
+    for (const [i, input] of inputs.entries()) {
+      const row = 'image' in input ? rowOf(images, image++, width) : rowOf(texts, text++, width);
+      features.set(row, i * width);
+    }
+    return features;
+  }
+
+  /** Tokens of a text, as the model's own tokenizer cuts it. */
+  countTokens(text: string): number {
+    return this.texts.countTokens(text);
+  }
+
   /** Forgets all remembered features; references to images sent before become unknown. */
   forget(): void {
     this.images.clear();
@@ -84,4 +110,8 @@ export class EmojiClip {
   async close(): Promise<void> {
     for (const session of this.sessions) await session.release();
   }
+}
+
+function rowOf(rows: Float32Array, index: number, width: number): Float32Array {
+  return rows.subarray(index * width, (index + 1) * width);
 }

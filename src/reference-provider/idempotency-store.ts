@@ -7,7 +7,7 @@ export interface IdempotencyLimits {
   windowSeconds: number;
   /** Keys known at most; the oldest are forgotten first. */
   maxKeys: number;
-  /** Bytes of logits kept; the answer of a known key that is not kept any more is computed again. */
+  /** Bytes of numbers kept; the answer of a known key that is not kept any more is computed again. */
   maxAnswerBytes: number;
 }
 
@@ -24,7 +24,7 @@ export interface PaidKey {
 /** How an answer comes about. */
 export interface Answering<A> {
   compute(): Promise<Float32Array>;
-  encode(logits: Float32Array): A;
+  encode(numbers: Float32Array): A;
   /** Books the answer, once, before anybody gets it; has to call {@link IdempotencyStore.remember}. */
   pay(): void;
 }
@@ -79,10 +79,10 @@ export class IdempotencyStore {
   }
 
   private async answer<A>(id: string, paid: boolean, { compute, encode, pay }: Answering<A>): Promise<A> {
-    const logits = await compute();
-    const answer = encode(logits);
+    const numbers = await compute();
+    const answer = encode(numbers);
     if (!paid) pay();
-    this.answers.set(id, logits, logits.byteLength);
+    this.answers.set(id, numbers, numbers.byteLength);
     return answer;
   }
 

@@ -58,9 +58,11 @@ export class ImageFeatures {
       else if (!sent.has(hash)) missing.add(REFERENCE + hash);
     }
     if (missing.size > 0) throw new UnknownImagesError([...missing]);
-    for (const [i, { hash, bytes }] of inputs.entries()) {
+    for (const [i, { hash, bytes, field }] of inputs.entries()) {
       if (bytes === undefined || held.has(hash)) continue;
-      const pending = this.compute(bytes, i);
+      const pending = this.compute(bytes).catch((error: unknown) => {
+        throw error instanceof DecodingError ? unreadable(error, i, field) : error;
+      });
       held.set(hash, pending);
       this.cache.set(hash, pending);
       pending.catch(() => this.cache.delete(hash));
@@ -69,9 +71,9 @@ export class ImageFeatures {
   }
 
   // One image a run: the result cannot depend on which images share a request.
-  private async compute(bytes: Uint8Array, position: number): Promise<Float32Array> {
+  private async compute(bytes: Uint8Array): Promise<Float32Array> {
     const { size } = this.config.image;
-    const pixels = new Tensor('float32', await this.pixelValues(bytes, position), [1, 3, size, size]);
+    const pixels = new Tensor('float32', await this.pixelValues(bytes), [1, 3, size, size]);
     const { image_features } = await this.session.run({ pixel_values: pixels });
     const features = image_features.data as Float32Array;
     normaliseRows(features, this.config.embed_dim);
@@ -79,9 +81,9 @@ export class ImageFeatures {
   }
 
   /** Decoded, flattened on white, resized and normalised pixels [3, size, size]. */
-  private async pixelValues(bytes: Uint8Array, position: number): Promise<Float32Array> {
+  private async pixelValues(bytes: Uint8Array): Promise<Float32Array> {
     const { size, mean, std } = this.config.image;
-    if (!hasKnownSignature(bytes)) throw unreadable(position, 'it is not a PNG, JPEG, WebP or GIF file');
+    if (!hasKnownSignature(bytes)) throw new DecodingError('it is not a PNG, JPEG, WebP or GIF file');
     const rgb = await sharp(bytes, { limitInputPixels: MAX_PIXELS, failOn: 'error' })
       .flatten({ background: '#ffffff' })
       .resize(size, size, { fit: 'fill', kernel: 'linear' })
@@ -89,7 +91,7 @@ export class ImageFeatures {
       .raw()
       .toBuffer()
       .catch((error: Error) => {
-        throw unreadable(position, error.message);
+        throw new DecodingError(error.message);
       });
     const plane = size * size;
     const values = new Float32Array(3 * plane);
@@ -113,10 +115,13 @@ function hasKnownSignature(bytes: Uint8Array): boolean {
   );
 }
 
-function unreadable(position: number, reason: string): InvalidRequestError {
+class DecodingError extends Error {}
+
+function unreadable(cause: DecodingError, position: number, field: string | undefined): InvalidRequestError {
   return new InvalidRequestError({
     code: 'unreadable_image',
-    message: `images[${position}] cannot be decoded: ${reason}.`,
-    param: 'images',
+    message: `${field ?? `images[${position}]`} cannot be decoded: ${cause.message}.`,
+    param: field ?? 'images',
+    cause,
   });
 }

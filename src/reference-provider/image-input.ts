@@ -6,6 +6,13 @@ export interface ImageInput {
   /** SHA-256 of the encoded bytes, in hexadecimal. */
   hash: string;
   bytes?: Uint8Array;
+  /** Where the request has it, such as `messages.0.content.1`; by default its place in `images`. */
+  field?: string;
+}
+
+/** An image given by its encoded bytes. */
+export function encodedImage(bytes: Uint8Array, field?: string): ImageInput {
+  return { hash: createHash('sha256').update(bytes).digest('hex'), bytes, field };
 }
 
 export const REFERENCE = 'sha256:';
@@ -14,7 +21,7 @@ export const REFERENCE = 'sha256:';
 export function readImageInput(element: Uint8Array, position: number): ImageInput {
   const start = Buffer.from(element.buffer, element.byteOffset, Math.min(element.byteLength, 80)).toString('latin1');
   if (!start.startsWith(REFERENCE)) {
-    return { hash: createHash('sha256').update(element).digest('hex'), bytes: element };
+    return encodedImage(element);
   }
   if (!/^sha256:[0-9a-f]{64}$/.test(start)) {
     throw new InvalidRequestError({

@@ -2,6 +2,7 @@ import { InvalidRequestError } from '../errors.js';
 import { findTensor, type InferRequest, type Tensor } from '../formats/open-inference-binary.js';
 import type { ScoreRequest } from './emoji-clip.js';
 import { readImageInput } from './image-input.js';
+import { MAX_TEXT_BYTES } from './parse-input.js';
 import type { Prompt } from './text-features.js';
 
 /** What one inference request may ask for; published in the model's metadata. */
@@ -18,7 +19,6 @@ export const LIMITS = {
 export const OUTPUT_NAME = 'logits';
 
 const INPUT_NAMES = ['images', 'class_names', 'context', 'template'];
-const MAX_TEXT_BYTES = 1024;
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 export interface ContextShape {

@@ -2,13 +2,31 @@ import { z } from 'zod';
 
 /** Faults that the server commits on purpose, so that clients can be tested against a provider that misbehaves. */
 
-const KINDS = ['429', '500', '503', 'drop_before', 'drop_after', 'truncate', 'malformed', 'hang'] as const;
+const CONTENT_KINDS = ['nan', 'missing_value', 'missing_label', 'wrong_count'] as const;
+const KINDS = [
+  '429',
+  '500',
+  '503',
+  'loading',
+  'drop_before',
+  'drop_after',
+  'truncate',
+  'malformed',
+  'hang',
+  ...CONTENT_KINDS,
+] as const;
 
 /**
- * 429, 500, 503, drop_before and hang happen before anything is computed and are not served; drop_after, truncate and
- * malformed spoil an answer that was computed and counted.
+ * 429, 500, 503, loading, drop_before and hang happen before anything is computed and are not served; the others spoil
+ * an answer that was computed and counted.
  */
 export type FaultKind = (typeof KINDS)[number];
+
+/**
+ * Faults in what an answer says: a number that is none (null in JSON), a value that is missing, a class or an item
+ * without its numbers, and more or fewer of them than were asked for.
+ */
+export type ContentFault = (typeof CONTENT_KINDS)[number];
 
 const kind = z.enum(KINDS);
 const planSchema = z.strictObject({
@@ -20,7 +38,7 @@ const planSchema = z.strictObject({
     .array(
       z.strictObject({
         kind,
-        /** Sent as Retry-After with 429 and 503; without it they have none. */
+        /** Sent as Retry-After with 429 and 503, and as estimated_time with loading; without it the former have none. */
         retry_after_s: z.number().int().min(0).optional(),
         count: z.number().int().min(1).default(1),
       }),
@@ -108,6 +126,10 @@ export class Misbehaviour {
     }
     return undefined;
   }
+}
+
+export function contentFault(fault: Fault | undefined): ContentFault | undefined {
+  return CONTENT_KINDS.find((kind) => kind === fault?.kind);
 }
 
 /** Numbers in [0, 1) (mulberry32); enough for choosing faults repeatably. */

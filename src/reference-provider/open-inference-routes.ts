@@ -8,28 +8,17 @@ import {
   type InferRequest,
   wantsBinary,
 } from '../formats/open-inference-binary.js';
-import { bearerKey, requireKey } from './authentication.js';
-import type { Delivery } from './delivery.js';
+import { requireKey } from './authentication.js';
 import type { EmojiClip, ScoreRequest } from './emoji-clip.js';
-import { idempotencyKey } from './idempotency-key.js';
+import { exchange, type Question, type Service } from './exchange.js';
 import { OUTPUT_NAME, readScoreRequest } from './infer-request.js';
-import type { Misbehaviour } from './misbehaviour.js';
+import type { ContentFault } from './misbehaviour.js';
 import { MODEL_VERSION, modelMetadata, SERVER_METADATA } from './model-metadata.js';
-import type { Purchases } from './purchases.js';
-import { clientName } from './usage-counter.js';
-
-export interface OpenInferenceOptions {
-  model: EmojiClip;
-  purchases: Purchases;
-  misbehaviour: Misbehaviour;
-  delivery: Delivery;
-  apiKeys?: string[];
-  /** Largest request body in bytes. */
-  bodyLimit: number;
-}
+import { encodeSpoilt } from './open-inference-faults.js';
+import { questionHash } from './question-hash.js';
 
 /** The Open Inference Protocol v2 over HTTP for one model. */
-export async function openInferenceRoutes(app: FastifyInstance, options: OpenInferenceOptions): Promise<void> {
+export async function openInferenceRoutes(app: FastifyInstance, options: Service): Promise<void> {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
 
@@ -44,18 +33,15 @@ export async function openInferenceRoutes(app: FastifyInstance, options: OpenInf
     for (const path of [`/v2/models/${name}`, `/v2/models/${name}/versions/${MODEL_VERSION}`]) {
       models.get(path, async () => metadata);
       models.get(`${path}/ready`, async () => ({ name, ready: true }));
-      models.post(`${path}/infer`, async (request, reply) => {
-        const verdict = options.misbehaviour.next();
-        if (await options.delivery.interrupts(verdict, request, reply)) return reply;
-        const answer = await serve(request, options);
-        options.delivery.send(answer, verdict.fault, request, reply);
-        return reply;
-      });
+      models.post(
+        `${path}/infer`,
+        exchange(options, (request, fault) => readQuestion(request, options.model, fault)),
+      );
     }
   });
 }
 
-async function serve(request: FastifyRequest, { model, purchases }: OpenInferenceOptions): Promise<EncodedBody> {
+function readQuestion(request: FastifyRequest, model: EmojiClip, fault: ContentFault | undefined): Question {
   const encoding = request.headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') {
     throw new UnsupportedMediaTypeError({
@@ -67,32 +53,30 @@ async function serve(request: FastifyRequest, { model, purchases }: OpenInferenc
   const inference = decodeInferRequest(body, request.headers[HEADER_LENGTH_FIELD]?.toString());
   const { context_positions, width } = model.config.text;
   const question = readScoreRequest(inference, { tokens: context_positions.length, width });
-  return purchases.serve({
-    client: clientName(bearerKey(request)),
-    idempotencyKey: purchases.idempotencyWindowSeconds === undefined ? undefined : idempotencyKey(request),
-    question,
+  return {
+    served: { prompts: question.prompts.length, images: question.images.length },
+    question: () => questionHash(question),
     compute: () => model.score(question),
-    encode: (logits) => encodeAnswer(model.config.name, inference, question, logits),
-  });
+    encode: (logits) => encodeAnswer(model.config.name, inference, question, logits, fault),
+  };
 }
 
-function encodeAnswer(modelName: string, inference: InferRequest, question: ScoreRequest, logits: Float32Array) {
-  const { prompts, images, classNames } = question;
-  return encodeInferResponse(
-    {
-      modelName,
-      modelVersion: MODEL_VERSION,
-      id: inference.id,
-      parameters: { billed_requests: 1, billed_image_queries: prompts.length * images.length },
-      outputs: [
-        {
-          name: OUTPUT_NAME,
-          datatype: 'FP32',
-          shape: [prompts.length, images.length, classNames.length],
-          data: logits,
-        },
-      ],
-    },
-    (output) => wantsBinary(inference, output),
-  );
+function encodeAnswer(
+  modelName: string,
+  inference: InferRequest,
+  { prompts, images, classNames }: ScoreRequest,
+  data: Float32Array,
+  fault: ContentFault | undefined,
+): EncodedBody {
+  const response = {
+    modelName,
+    modelVersion: MODEL_VERSION,
+    id: inference.id,
+    parameters: { billed_requests: 1, billed_image_queries: prompts.length * images.length },
+  };
+  const shape = [prompts.length, images.length, classNames.length];
+  const logits = { name: OUTPUT_NAME, datatype: 'FP32' as const, shape, data };
+  const binary = wantsBinary(inference, OUTPUT_NAME);
+  if (fault !== undefined) return encodeSpoilt(response, logits, fault, binary);
+  return encodeInferResponse({ ...response, outputs: [logits] }, () => binary);
 }

@@ -1,7 +1,5 @@
-import type { ScoreRequest } from './emoji-clip.js';
 import { IdempotencyStore } from './idempotency-store.js';
-import { questionHash } from './question-hash.js';
-import { UsageCounter, type UsageReport } from './usage-counter.js';
+import { type Served, UsageCounter, type UsageReport } from './usage-counter.js';
 import { type Purchase, UsageLog } from './usage-log.js';
 
 export interface PurchaseOptions {
@@ -17,10 +15,14 @@ export interface PurchaseOptions {
 export interface Order<A> {
   client: string;
   idempotencyKey?: string;
-  question: ScoreRequest;
+  served: Served;
+  /** A hash of the question: equal for requests that have to be answered with the same numbers. */
+  question(): string;
   compute(): Promise<Float32Array>;
-  encode(logits: Float32Array): A;
+  encode(numbers: Float32Array): A;
 }
+
+type Entry = Served & { client: string; key?: string; question?: string };
 
 const DAY_SECONDS = 86_400;
 const MAX_KEYS = 1_000_000;
@@ -46,15 +48,14 @@ export class Purchases {
     if (stateFile !== undefined) this.log = UsageLog.open(stateFile, (purchase) => this.count(purchase));
   }
 
-  async serve<A>({ client, idempotencyKey: key, question, compute, encode }: Order<A>): Promise<A> {
-    const entry = { client, prompts: question.prompts.length, images: question.images.length };
+  async serve<A>({ client, idempotencyKey: key, served, question, compute, encode }: Order<A>): Promise<A> {
     if (key === undefined || this.keys === undefined) {
       const answer = encode(await compute());
-      this.record(entry);
+      this.record({ client, ...served });
       return answer;
     }
-    const hash = questionHash(question);
-    const pay = () => this.record({ ...entry, key, question: hash });
+    const hash = question();
+    const pay = () => this.record({ client, ...served, key, question: hash });
     return this.keys.once(client, key, hash, { compute, encode, pay });
   }
 
@@ -74,14 +75,15 @@ export class Purchases {
     this.log?.close();
   }
 
-  private record(entry: Omit<Purchase, 'time'>): void {
-    const purchase = { ...entry, time: new Date().toISOString() };
+  private record(entry: Entry): void {
+    const purchase: Purchase = { ...entry, time: new Date().toISOString() };
     this.log?.append(purchase);
     this.count(purchase);
   }
 
-  private count({ client, prompts, images, key, question, time }: Purchase): void {
-    this.usage.count(client, prompts, images);
+  private count(purchase: Purchase): void {
+    const { client, key, question, time } = purchase;
+    this.usage.count(client, purchase);
     if (key === undefined || question === undefined) return;
     this.keys?.remember({ client, key, question, time: Date.parse(time) });
   }

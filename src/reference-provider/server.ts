@@ -1,12 +1,15 @@
-import fastify, { type FastifyError, type FastifyInstance, type FastifyServerOptions } from 'fastify';
-import { CraftError } from '../errors.js';
-import { OpenInferenceFormatError } from '../formats/open-inference-binary.js';
+import fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify';
 import { controlRoutes } from './control-routes.js';
 import { Delivery } from './delivery.js';
+import { embeddingRoutes } from './embeddings/embedding-routes.js';
 import type { EmojiClip } from './emoji-clip.js';
+import type { Service } from './exchange.js';
+import { huggingFaceRoutes } from './hugging-face/hugging-face-routes.js';
 import { UnknownImagesError } from './image-features.js';
 import { Misbehaviour } from './misbehaviour.js';
 import { openInferenceRoutes } from './open-inference-routes.js';
+import { openAiRoutes } from './openai/openai-routes.js';
+import { errorHandler, type Problem } from './problem.js';
 import { type PurchaseOptions, Purchases } from './purchases.js';
 
 export interface ServerOptions extends PurchaseOptions {
@@ -34,26 +37,10 @@ export function buildServer(options: ServerOptions): ReferenceServer {
   const bodyLimit = options.bodyLimit ?? BODY_LIMIT;
   const purchases = new Purchases(options);
   const misbehaviour = new Misbehaviour();
-  const delivery = new Delivery();
+  const delivery = new Delivery(model.config.name);
   const app: FastifyInstance = fastify({ logger: quietly(options.logger), bodyLimit });
 
-  app.setErrorHandler((error: FastifyError | CraftError | OpenInferenceFormatError, request, reply) => {
-    if (error instanceof OpenInferenceFormatError) {
-      return reply.code(400).send({ error: error.message, code: `format_${error.code}` });
-    }
-    if (error instanceof CraftError) {
-      const missing = error instanceof UnknownImagesError ? { missing: error.missing } : {};
-      return reply.code(error.status).send({ error: error.message, code: error.code, ...missing });
-    }
-    if (error.statusCode === 413) {
-      return reply.code(413).send({ error: `The body is larger than ${bodyLimit} bytes.`, code: 'body_too_large' });
-    }
-    if (error.statusCode !== undefined && error.statusCode < 500) {
-      return reply.code(error.statusCode).send({ error: error.message });
-    }
-    request.log.error({ err: error }, 'unexpected error');
-    return reply.code(500).send({ error: 'Internal error.' });
-  });
+  app.setErrorHandler(errorHandler(bodyLimit, openInferenceError));
   app.setNotFoundHandler((request, reply) => {
     reply.code(404).send({ error: `There is no ${request.method} ${pathOf(request.url)} here.`, code: 'not_found' });
   });
@@ -63,9 +50,16 @@ export function buildServer(options: ServerOptions): ReferenceServer {
   app.addHook('onSend', async (_request, reply) => {
     if (delivery.closed) reply.header('connection', 'close');
   });
-  app.register(openInferenceRoutes, { model, purchases, misbehaviour, delivery, apiKeys, bodyLimit });
+  const service: Service = { model, purchases, misbehaviour, delivery, apiKeys, bodyLimit };
+  for (const routes of [openInferenceRoutes, huggingFaceRoutes, openAiRoutes, embeddingRoutes]) {
+    app.register(routes, service);
+  }
   app.register(controlRoutes, { model, purchases, misbehaviour, controlKey });
   return { app, purchases, misbehaviour };
+}
+
+function openInferenceError({ message, code, cause }: Problem) {
+  return { error: message, code, ...(cause instanceof UnknownImagesError ? { missing: cause.missing } : {}) };
 }
 
 /** Logs paths without their query, which may name an API key; headers and bodies are never logged. */

@@ -12,6 +12,10 @@ export type Prompt = { template: string } | { context: Float32Array };
 // Rows of one run of the text tower. About 64 is the fastest per row, and it keeps a run at a few milliseconds.
 const ROWS_PER_RUN = 64;
 
+// Rows of one run where texts come without a prompt: every run is filled up to as many, so that a text that comes
+// alone should not take long either.
+const TEXTS_PER_RUN = 8;
+
 /** The class names of a request, with the digest under which their features are cached. */
 export class ClassList {
   readonly digest: string;
@@ -59,9 +63,40 @@ export class TextFeatures {
     return pending;
   }
 
+  /** L2-normalised features [texts, embed_dim] of whole texts. */
+  async ofTexts(texts: string[]): Promise<Float32Array> {
+    const features = await Promise.all(this.lookUp(texts));
+    const width = this.files.config.embed_dim;
+    const rows = new Float32Array(texts.length * width);
+    for (const [i, row] of features.entries()) rows.set(row, i * width);
+    return rows;
+  }
+
+  /** Tokens of the whole text, though the model reads only the first of a long one. */
+  countTokens(text: string): number {
+    return this.files.tokenizer.count(text);
+  }
+
   clear(): void {
     this.cache.clear();
     this.tokenized.clear();
+  }
+
+  private lookUp(texts: string[]): Promise<Float32Array>[] {
+    const held = new Map<string, Promise<Float32Array>>();
+    for (const text of texts) {
+      const known = this.cache.get(keyOfText(text));
+      if (known !== undefined) held.set(text, known);
+    }
+    const missing = [...new Set(texts)].filter((text) => !held.has(text));
+    const computed = this.computeTexts(missing);
+    for (const text of missing) {
+      const pending = computed.then((features) => features.get(text) as Float32Array);
+      held.set(text, pending);
+      this.cache.set(keyOfText(text), pending, this.files.config.embed_dim);
+      pending.catch(() => this.cache.delete(keyOfText(text)));
+    }
+    return texts.map((text) => held.get(text) as Promise<Float32Array>);
   }
 
   /**
@@ -72,21 +107,11 @@ export class TextFeatures {
     const texts = this.tokenize(prompt, classes);
     const length = Math.max(...texts.map((text) => text.endIndex)) + 1;
     const outputWidth = this.files.config.embed_dim;
+    const context = 'context' in prompt ? prompt.context : undefined;
     const features = new Float32Array(texts.length * outputWidth);
     for (let start = 0; start < texts.length; start += ROWS_PER_RUN) {
-      const rows = texts.slice(start, start + ROWS_PER_RUN);
-      const embeddings = this.embed(rows, length, 'context' in prompt ? prompt.context : undefined);
-      const { text_features } = await this.session.run({
-        prompt_embeddings: new Tensor('float32', embeddings, [rows.length, length, this.width]),
-        end_index: new Tensor(
-          'int64',
-          BigInt64Array.from(rows, (row) => BigInt(row.endIndex)),
-          [rows.length],
-        ),
-      });
-      features.set(text_features.data as Float32Array, start * outputWidth);
+      features.set(await this.run(texts.slice(start, start + ROWS_PER_RUN), length, context), start * outputWidth);
     }
-    normaliseRows(features, outputWidth);
     if (!features.every(Number.isFinite)) {
       throw new InvalidRequestError({
         code: 'context_out_of_range',
@@ -94,6 +119,51 @@ export class TextFeatures {
         param: 'context',
       });
     }
+    return features;
+  }
+
+  /**
+   * Every run has the same number of rows, all of one length, the last ones filled up with copies: a text's features
+   * are the same bits whatever texts it comes with.
+   */
+  private async computeTexts(texts: string[]): Promise<Map<string, Float32Array>> {
+    const features = new Map<string, Float32Array>();
+    const width = this.files.config.embed_dim;
+    for (const [length, group] of this.byLength(texts)) {
+      for (let start = 0; start < group.length; start += TEXTS_PER_RUN) {
+        const some = group.slice(start, start + TEXTS_PER_RUN);
+        const rows = Array.from({ length: TEXTS_PER_RUN }, (_, i) => some[Math.min(i, some.length - 1)].tokens);
+        const output = await this.run(rows, length);
+        for (const [i, { text }] of some.entries()) features.set(text, output.slice(i * width, (i + 1) * width));
+      }
+    }
+    return features;
+  }
+
+  private byLength(texts: string[]): Map<number, { text: string; tokens: TokenizedText }[]> {
+    const groups = new Map<number, { text: string; tokens: TokenizedText }[]>();
+    for (const text of texts) {
+      const tokens = this.files.tokenizer.encode(text);
+      const length = tokens.endIndex + 1;
+      const group = groups.get(length) ?? [];
+      group.push({ text, tokens });
+      groups.set(length, group);
+    }
+    return groups;
+  }
+
+  /** L2-normalised features [rows, embed_dim] of one run of the tower, cut to `length` tokens. */
+  private async run(rows: TokenizedText[], length: number, context?: Float32Array): Promise<Float32Array> {
+    const { text_features } = await this.session.run({
+      prompt_embeddings: new Tensor('float32', this.embed(rows, length, context), [rows.length, length, this.width]),
+      end_index: new Tensor(
+        'int64',
+        BigInt64Array.from(rows, (row) => BigInt(row.endIndex)),
+        [rows.length],
+      ),
+    });
+    const features = text_features.data as Float32Array;
+    normaliseRows(features, this.files.config.embed_dim);
     return features;
   }
 
@@ -120,4 +190,8 @@ export class TextFeatures {
   private embedding(id: number): Float32Array {
     return this.files.tokenEmbedding.subarray(id * this.width, (id + 1) * this.width);
   }
+}
+
+function keyOfText(text: string): string {
+  return createHash('sha256').update('text').update(text).digest('base64');
 }

@@ -48,19 +48,31 @@ export class Tokenizer {
   encode(text: string): TokenizedText {
     const pieces: number[] = [];
     const room = this.contextLength - 2;
-    for (const [word] of (this.lowercase ? text.toLowerCase() : text).matchAll(this.pattern)) {
+    for (const piece of this.pieces(text)) {
       if (pieces.length >= room) break;
-      const id = this.idOf.get(word);
-      if (id !== undefined) pieces.push(id);
-      else for (const character of word) pieces.push(this.idOf.get(character) ?? this.special.unknown);
+      pieces.push(piece);
     }
-    pieces.length = Math.min(pieces.length, room);
     const ids = new Int32Array(this.contextLength).fill(this.special.pad);
     ids[0] = this.special.start;
     ids.set(pieces, 1);
     const endIndex = pieces.length + 1;
     ids[endIndex] = this.special.end;
     return { ids, endIndex };
+  }
+
+  /** Pieces of the whole text, however long; start, end and padding are not counted. */
+  count(text: string): number {
+    let count = 0;
+    for (const _ of this.pieces(text)) count += 1;
+    return count;
+  }
+
+  private *pieces(text: string): Generator<number> {
+    for (const [word] of (this.lowercase ? text.toLowerCase() : text).matchAll(this.pattern)) {
+      const id = this.idOf.get(word);
+      if (id !== undefined) yield id;
+      else for (const character of word) yield this.idOf.get(character) ?? this.special.unknown;
+    }
   }
 
   private id(piece: string): number {

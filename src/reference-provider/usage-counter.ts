@@ -5,9 +5,14 @@ export interface Usage {
   requests: number;
   /** Prompts scored, summed over requests: P for a request of P prompts. */
   prompt_evaluations: number;
-  /** Pairs of prompt and image scored: P × N for a request of P prompts and N images. */
+  /** Pairs of prompt and image scored: P × N for a request of P prompts and N images; and images embedded. */
   image_queries: number;
+  /** Texts embedded. */
+  text_embeddings: number;
 }
+
+/** What one request was served: every prompt scored on every image, or embeddings of images and texts. */
+export type Served = { prompts: number; images: number } | { embedded: { images: number; texts: number } };
 
 export interface UsageReport {
   keys: Record<string, Usage>;
@@ -27,12 +32,10 @@ export function clientName(apiKey: string | undefined): string {
 export class UsageCounter {
   private readonly byClient = new Map<string, Usage>();
 
-  count(clientNamed: string, promptCount: number, imageCount: number): void {
+  count(clientNamed: string, served: Served): void {
     const client = this.byClient.has(clientNamed) || this.byClient.size < MAX_CLIENTS ? clientNamed : OTHERS;
     const usage = this.byClient.get(client) ?? nothing();
-    usage.requests += 1;
-    usage.prompt_evaluations += promptCount;
-    usage.image_queries += promptCount * imageCount;
+    add(usage, usageOf(served));
     this.byClient.set(client, usage);
   }
 
@@ -43,9 +46,7 @@ export class UsageCounter {
     for (const [client, usage] of this.byClient) {
       if (filter !== undefined && filter !== client && clientName(filter) !== client) continue;
       keys[client] = { ...usage };
-      totals.requests += usage.requests;
-      totals.prompt_evaluations += usage.prompt_evaluations;
-      totals.image_queries += usage.image_queries;
+      add(totals, usage);
     }
     return { keys, totals };
   }
@@ -55,6 +56,22 @@ export class UsageCounter {
   }
 }
 
+function usageOf(served: Served): Usage {
+  if ('embedded' in served) {
+    const { images, texts } = served.embedded;
+    return { requests: 1, prompt_evaluations: 0, image_queries: images, text_embeddings: texts };
+  }
+  const { prompts, images } = served;
+  return { requests: 1, prompt_evaluations: prompts, image_queries: prompts * images, text_embeddings: 0 };
+}
+
+function add(sum: Usage, usage: Usage): void {
+  sum.requests += usage.requests;
+  sum.prompt_evaluations += usage.prompt_evaluations;
+  sum.image_queries += usage.image_queries;
+  sum.text_embeddings += usage.text_embeddings;
+}
+
 function nothing(): Usage {
-  return { requests: 0, prompt_evaluations: 0, image_queries: 0 };
+  return { requests: 0, prompt_evaluations: 0, image_queries: 0, text_embeddings: 0 };
 }

@@ -2,15 +2,17 @@ import { closeSync, constants, ftruncateSync, mkdirSync, openSync, readSync, wri
 import { dirname } from 'node:path';
 import { z } from 'zod';
 
-const purchase = z.object({
+const order = z.object({
   client: z.string(),
-  prompts: z.number().int().positive(),
-  images: z.number().int().positive(),
   key: z.string().optional(),
   /** Hash of the question, where there is a key. */
   question: z.string().optional(),
   time: z.iso.datetime(),
 });
+const purchase = z.union([
+  order.extend({ prompts: z.number().int().positive(), images: z.number().int().positive() }),
+  order.extend({ embedded: z.object({ images: z.number().int().min(0), texts: z.number().int().min(0) }) }),
+]);
 
 /** An answer that was served. */
 export type Purchase = z.infer<typeof purchase>;

@@ -255,7 +255,7 @@ describe('a provider process with a state file', () => {
     const first = await logitsOf(await ask(url, 'paid', question(), 'alpha'));
     await logitsOf(await ask(url, undefined, question([TEMPLATE, '{}'])));
     const before = await getJson(`${url}/control/usage`);
-    expect(before.totals).toEqual({ requests: 2, prompt_evaluations: 3, image_queries: 27 });
+    expect(before.totals).toEqual({ requests: 2, prompt_evaluations: 3, image_queries: 27, text_embeddings: 0 });
     await kill();
     appendFileSync(stateFile, '{"client":"anonymous","prompts":4');
 
@@ -318,6 +318,7 @@ describe('a provider process with a state file', () => {
       requests: asked.size,
       prompt_evaluations: asked.size,
       image_queries: 9 * asked.size,
+      text_embeddings: 0,
     });
   });
 });

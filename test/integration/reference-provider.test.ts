@@ -202,8 +202,18 @@ describe('accounting', () => {
     await post(provider.url, request, { headers: { authorization: 'Bearer alpha' } });
     await post(provider.url, request);
     const usage = async (query = '') => jsonOf(await fetch(`${provider.url}/control/usage${query}`));
-    expect((await usage('?key=alpha')).totals).toEqual({ requests: 2, prompt_evaluations: 8, image_queries: 88 });
-    expect((await usage()).totals).toEqual({ requests: 3, prompt_evaluations: 12, image_queries: 132 });
+    expect((await usage('?key=alpha')).totals).toEqual({
+      requests: 2,
+      prompt_evaluations: 8,
+      image_queries: 88,
+      text_embeddings: 0,
+    });
+    expect((await usage()).totals).toEqual({
+      requests: 3,
+      prompt_evaluations: 12,
+      image_queries: 132,
+      text_embeddings: 0,
+    });
     expect((await usage()).keys.anonymous.prompt_evaluations).toBe(4);
     await control('reset');
     expect((await usage()).totals.requests).toBe(0);
@@ -244,11 +254,12 @@ describe('misbehaviour', () => {
     ['429', 429],
     ['500', 500],
     ['503', 503],
+    ['loading', 503],
   ])('fails %s before anything is served', async (kind, status) => {
     await control('misbehave', { fail_next: [{ kind, retry_after_s: 3 }, { kind }] });
     const first = await score();
     expect(first.status).toBe(status);
-    expect(first.headers.get('retry-after')).toBe(kind === '500' ? null : '3');
+    expect(first.headers.get('retry-after')).toBe(['500', 'loading'].includes(kind) ? null : '3');
     expect(typeof (await jsonOf(first)).error).toBe('string');
     expect((await score()).headers.get('retry-after')).toBeNull();
     expect(served()).toBe(0);
@@ -280,6 +291,29 @@ describe('misbehaviour', () => {
     expect(response.status).toBe(200);
     await expect(logitsOf(response)).rejects.toThrow('Inference-Header-Content-Length');
     expect(served()).toBe(1);
+  });
+
+  it.each(['binary', 'JSON'])('spoils what an answer says, in %s, having counted it', async (form) => {
+    const tensors = inputs(images.slice(0, 2), CLASSES, [TEMPLATE]);
+    const spoilt = async (kind: string) => {
+      await control('misbehave', { fail_next: [{ kind }] });
+      const response = await post(
+        provider.url,
+        form === 'binary' ? binaryRequest(tensors) : encodeInferRequest({ inputs: tensors }),
+      );
+      return response;
+    };
+    const right = await infer(provider.url, tensors);
+    if (form === 'binary') {
+      expect((await logitsOf(await spoilt('nan'))).data).toEqual(Float32Array.of(Number.NaN, ...right.data.slice(1)));
+    } else {
+      expect((await jsonOf(await spoilt('nan'))).outputs[0].data).toEqual([null, ...right.data.slice(1)]);
+    }
+    await expect(logitsOf(await spoilt('missing_value'))).rejects.toThrow('"outputs" must be');
+    expect((await logitsOf(await spoilt('missing_label'))).shape).toEqual([1, 2, 2]);
+    expect((await logitsOf(await spoilt('wrong_count'))).shape).toEqual([1, 1, 3]);
+    expect(served()).toBe(5);
+    expect(await infer(provider.url, tensors)).toEqual(right);
   });
 
   it('hangs until the client gives up', async () => {

@@ -1,5 +1,5 @@
-import { afterEach, beforeAll, expect, it } from 'vitest';
-import { EmojiClip } from '../../../src/reference-provider/emoji-clip.js';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { type EmbeddingInput, EmojiClip } from '../../../src/reference-provider/emoji-clip.js';
 import { readImageInput } from '../../../src/reference-provider/image-input.js';
 import type { Prompt } from '../../../src/reference-provider/text-features.js';
 import { loadExample, MODEL_DIRECTORY } from './example-images.js';
@@ -79,4 +79,49 @@ it('answers with the same bits when overlapping questions are asked at once', as
   ]);
   expect(first.equals(expected)).toBe(true);
   expect(last.equals(expected)).toBe(true);
+});
+
+describe('embeddings', () => {
+  let inputs: EmbeddingInput[];
+  let expected: Float32Array;
+  beforeAll(async () => {
+    const texts = classNames.flatMap((name) => [`a photo of a ${name}.`, name, `${name}, seen from above on a desk`]);
+    inputs = [...texts.map((text) => ({ text })), ...images.map((image) => ({ image: readImageInput(image, 0) }))];
+    expected = await (await freshModel()).embed(inputs);
+  });
+
+  const rowsOf = (rows: Float32Array) =>
+    Array.from({ length: rows.length / 128 }, (_, i) => rows.subarray(i * 128, (i + 1) * 128));
+
+  it.each([1, 2])('have the same bits on a fresh model, on %d threads', async (threads) => {
+    expect(await (await freshModel(threads)).embed(inputs)).toEqual(expected);
+  });
+
+  it.each([1, 3, 16, 17, 40])('have the same bits when they are asked for %d at a time, backwards', async (count) => {
+    const model = await freshModel();
+    const backwards = [...inputs].reverse();
+    const rows: Float32Array[] = [];
+    for (let i = 0; i < backwards.length; i += count) {
+      rows.push(...rowsOf(await model.embed(backwards.slice(i, i + count))));
+    }
+    expect(rows.reverse()).toEqual(rowsOf(expected));
+  });
+
+  it('have the same bits when overlapping requests come at once', async () => {
+    const model = await freshModel();
+    const [odd, all, few] = await Promise.all([
+      model.embed(inputs.filter((_, i) => i % 2 === 1)),
+      model.embed(inputs),
+      model.embed([inputs[0], inputs[0], inputs[5]]),
+    ]);
+    const rows = rowsOf(expected);
+    expect(all).toEqual(expected);
+    expect(rowsOf(odd)).toEqual(rows.filter((_, i) => i % 2 === 1));
+    expect(rowsOf(few)).toEqual([rows[0], rows[0], rows[5]]);
+  });
+
+  it('differ, so that comparing them means something', () => {
+    const distinct = new Set(rowsOf(expected).map((row) => row.join()));
+    expect(distinct.size).toBe(inputs.length);
+  });
 });

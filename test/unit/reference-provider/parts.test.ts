@@ -55,16 +55,30 @@ describe('LruCache', () => {
 describe('UsageCounter', () => {
   it('counts by client without keeping keys', () => {
     const usage = new UsageCounter();
-    usage.count(clientName('secret'), 40, 10);
-    usage.count(clientName('secret'), 1, 5);
-    usage.count(clientName(undefined), 2, 3);
-    expect(usage.report('secret').totals).toEqual({ requests: 2, prompt_evaluations: 41, image_queries: 405 });
+    usage.count(clientName('secret'), { prompts: 40, images: 10 });
+    usage.count(clientName('secret'), { prompts: 1, images: 5 });
+    usage.count(clientName('secret'), { embedded: { images: 7, texts: 9 } });
+    usage.count(clientName(undefined), { prompts: 2, images: 3 });
+    expect(usage.report('secret').totals).toEqual({
+      requests: 3,
+      prompt_evaluations: 41,
+      image_queries: 412,
+      text_embeddings: 9,
+    });
     expect(usage.report('anonymous').totals.image_queries).toBe(6);
     expect(usage.report('other').totals.requests).toBe(0);
-    expect(usage.report().totals).toEqual({ requests: 3, prompt_evaluations: 43, image_queries: 411 });
+    expect(usage.report().totals).toEqual({
+      requests: 4,
+      prompt_evaluations: 43,
+      image_queries: 418,
+      text_embeddings: 9,
+    });
     expect(JSON.stringify(usage.report())).not.toContain('secret');
     usage.reset();
-    expect(usage.report()).toEqual({ keys: {}, totals: { requests: 0, prompt_evaluations: 0, image_queries: 0 } });
+    expect(usage.report()).toEqual({
+      keys: {},
+      totals: { requests: 0, prompt_evaluations: 0, image_queries: 0, text_embeddings: 0 },
+    });
   });
 });
 

@@ -16,7 +16,8 @@ afterEach(() => rmSync(directory, { recursive: true }));
 const order = (encode: (logits: Float32Array) => string) => ({
   client: 'anonymous',
   idempotencyKey: 'k',
-  question: { images: [{ hash: '00' }], classNames: ['a', 'b'], prompts: [{ template: '{}' }] },
+  served: { prompts: 1, images: 1 },
+  question: () => 'q',
   compute: async () => Float32Array.of(1, 2) as Float32Array,
   encode,
 });
@@ -36,6 +37,25 @@ it('counts no answer that cannot be encoded', async () => {
   await expect(purchases.serve(failing)).rejects.toThrow('Invalid string length');
   expect(purchases.report().totals.requests).toBe(0);
   expect(readFileSync(stateFile, 'utf8')).toBe('');
+});
+
+it('reads both kinds of purchase back from the file', async () => {
+  const purchases = new Purchases({ stateFile });
+  await purchases.serve(order(String));
+  await purchases.serve({ ...order(String), idempotencyKey: 'e', served: { embedded: { images: 2, texts: 3 } } });
+  await purchases.serve({ ...order(String), idempotencyKey: 'e', served: { embedded: { images: 2, texts: 3 } } });
+  purchases.close();
+  const reopened = new Purchases({ stateFile });
+  expect(reopened.report()).toEqual(purchases.report());
+  expect(reopened.report().totals).toEqual({
+    requests: 2,
+    prompt_evaluations: 1,
+    image_queries: 3,
+    text_embeddings: 3,
+  });
+  await reopened.serve({ ...order(String), idempotencyKey: 'e', served: { embedded: { images: 2, texts: 3 } } });
+  expect(reopened.report().totals.requests).toBe(2);
+  reopened.close();
 });
 
 it('serves no answer that it cannot write down', async () => {
