@@ -4,8 +4,10 @@ import type { Split } from './dataset.js';
 export interface Candidate {
   /** What the report calls it. */
   entry: string;
-  /** Its place in the ZIP; null when it is embedded in a line. */
+  /** Its place in the ZIP; null when it is embedded in a line or fetched. */
   name: string | null;
+  /** Null unless it is fetched; candidates with the same key are one image, which is loaded once. */
+  fetchKey: string | null;
   label: string;
   split: Split;
   /** @throws ImageRefused or EntryUnreadable when its bytes cannot be had */

@@ -1,11 +1,12 @@
 import { InvalidRequestError } from '../errors.js';
 import type { DatasetImage, Split } from './dataset.js';
 import type { CollectedImage } from './image-collector.js';
-import { quoted } from './labels.js';
+import { type ClassEntry, quoted } from './labels.js';
 import { compareCodePoints, type DatasetReport, type EntryLog } from './report.js';
 
 export interface Curated {
   classes: string[];
+  descriptions: (string | null)[];
   images: DatasetImage[];
   report: DatasetReport;
 }
@@ -22,7 +23,7 @@ export interface Curated {
  */
 export function curate(
   collected: CollectedImage[],
-  classes: { label: string; source: string }[],
+  classes: ClassEntry[],
   log: EntryLog,
   maxReportedRejections: number,
 ): Curated {
@@ -52,12 +53,14 @@ export function curate(
   requireClasses(ordered, perClass, images.length, log);
   return {
     classes: ordered.map(({ label }) => label),
+    descriptions: ordered.map(({ description }) => description),
     images,
     report: {
       images: { train: total('train'), validation: total('validation') },
-      classes: ordered.map(({ label, source }, index) => ({
+      classes: ordered.map(({ label, source, description }, index) => ({
         name: label,
         ...(source === label ? {} : { folder: source }),
+        ...(description === null ? {} : { description }),
         ...perClass[index],
       })),
       rejected: log.rejected.slice(0, maxReportedRejections),
@@ -106,7 +109,7 @@ function withoutSpoilers(collected: CollectedImage[], log: EntryLog): CollectedI
   return kept;
 }
 
-/** Names embedded images by their checksum, so that the order of lines does not matter. */
+/** Names embedded and fetched images by their checksum, so that the order of lines does not matter. */
 function nameEmbedded(images: CollectedImage[]): (CollectedImage & { name: string })[] {
   const copies = new Map<string, number>();
   return images.map((image) => {

@@ -3,7 +3,7 @@ import type { ImageLimits } from './limits.js';
 
 /** Whether the text names something on the network or on a disk by URL, rather than being the thing itself. */
 export function isRemoteUrl(text: string): boolean {
-  return /^\s*(https?|ftp|file|s3|gs):/i.test(text);
+  return /^\s*(https?:|ftp:|file:|s3:|gs:|[a-z][a-z0-9+.-]*:\/\/)/i.test(text);
 }
 
 export function isDataUri(text: string): boolean {

@@ -5,8 +5,10 @@ import type { Database, Prisma } from '../db/client.js';
 import type { File as FileRow } from '../db/generated/client.js';
 import { InvalidRequestError, NotFoundError } from '../errors.js';
 import { newId } from '../ids.js';
+import type { ClassTexts } from './class-texts.js';
 import { Dataset } from './dataset.js';
 import { type DatasetFormat, detectFormat, MEDIA_TYPES } from './detect-format.js';
+import type { FetchImage } from './image-fetcher.js';
 import { type Ingested, ingest } from './ingest.js';
 import type { DatasetLimits } from './limits.js';
 import { CONTENT_FILE, DatasetCorruptError } from './manifest.js';
@@ -26,6 +28,8 @@ export interface FileRecord {
   purpose: string;
   /** Display names in label order. */
   classes: string[];
+  /** Of each class; null where it has none. */
+  descriptions: (string | null)[];
   report: DatasetReport;
   createdAt: Date;
 }
@@ -41,20 +45,29 @@ export interface FileContent {
 export class DatasetStore {
   private readonly database: Database;
   private readonly limits: DatasetLimits;
+  private readonly fetchImage: FetchImage | undefined;
   private readonly folders: UploadFolders;
 
-  constructor(options: { database: Database; directory: string; limits: DatasetLimits }) {
+  /** @param options.fetchImage gets the images that lists name by URL; without it such lists are refused */
+  constructor(options: { database: Database; directory: string; limits: DatasetLimits; fetchImage?: FetchImage }) {
     this.database = options.database;
     this.limits = options.limits;
+    this.fetchImage = options.fetchImage;
     this.folders = new UploadFolders(options.directory);
   }
 
   /**
    * Stores and checks an upload. When it is refused or cut off, nothing of it stays. The stream is consumed, or
    * destroyed on failure.
+   * @param input.classTexts names and descriptions of classes; asked for once the stream has been read
    * @throws InvalidRequestError with the reason, or PayloadTooLargeError
    */
-  async create(input: { stream: Readable; filename: string; purpose: string }): Promise<FileRecord> {
+  async create(input: {
+    stream: Readable;
+    filename: string;
+    purpose: string;
+    classTexts?: () => Promise<ClassTexts | null>;
+  }): Promise<FileRecord> {
     if (input.purpose !== FILE_PURPOSE) {
       input.stream.destroy();
       throw new InvalidRequestError({
@@ -66,7 +79,11 @@ export class DatasetStore {
     const id = newId('file-');
     const incoming = await this.folders.createIncoming(id);
     try {
-      const ingested = await ingest(input.stream, incoming, this.limits);
+      const ingested = await ingest(input.stream, incoming, {
+        limits: this.limits,
+        fetchImage: this.fetchImage,
+        classTexts: input.classTexts,
+      });
       await this.folders.publish(incoming, id);
       const row = await this.insert(id, input, ingested);
       await this.folders.commit(id);
@@ -191,6 +208,7 @@ export class DatasetStore {
 }
 
 function toRecord(row: FileRow): FileRecord {
+  const report = row.report as unknown as DatasetReport;
   return {
     id: row.id,
     filename: row.filename,
@@ -198,7 +216,8 @@ function toRecord(row: FileRow): FileRecord {
     sha256: row.sha256,
     purpose: row.purpose,
     classes: row.classes as string[],
-    report: row.report as unknown as DatasetReport,
+    descriptions: report.classes.map(({ description }) => description ?? null),
+    report,
     createdAt: row.createdAt,
   };
 }

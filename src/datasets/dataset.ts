@@ -8,7 +8,7 @@ export interface DatasetImage {
   split: Split;
   /** Index into the data set's classes. */
   classIndex: number;
-  /** Where it lay in the ZIP; for an image embedded in a JSONL, a name made from its checksum. Unique in the set. */
+  /** Where it lay in the ZIP; for an image embedded in a list or fetched, a name made from its checksum. Unique in the set. */
   name: string;
   /** Of the image file's bytes. */
   sha256: string;
@@ -24,6 +24,8 @@ export class Dataset {
   private constructor(
     readonly id: string,
     readonly classes: string[],
+    /** What the uploader says of each class; null where nothing. */
+    readonly descriptions: (string | null)[],
     readonly images: DatasetImage[],
     private readonly file: FileHandle,
   ) {}
@@ -45,7 +47,7 @@ export class Dataset {
       if (size !== manifest.imageBytes) {
         throw new DatasetCorruptError(`its images take ${size} bytes instead of ${manifest.imageBytes}`);
       }
-      return new Dataset(id, manifest.classes, manifest.images, file);
+      return new Dataset(id, manifest.classes, manifest.descriptions, manifest.images, file);
     } catch (error) {
       await file.close();
       throw error;

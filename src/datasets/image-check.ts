@@ -54,11 +54,10 @@ export async function inspectImage(bytes: Buffer, limits: ImageLimits): Promise<
   }
 }
 
-export function tooLarge(bytes: number, limits: ImageLimits): ImageRefused {
-  return new ImageRefused(
-    'image_too_large',
-    `It has ${bytes} bytes, ${limits.maxImageBytes} are allowed. Scale it down or compress it.`,
-  );
+/** @param bytes null when only that they are too many is known */
+export function tooLarge(bytes: number | null, { maxImageBytes }: ImageLimits): ImageRefused {
+  const size = bytes === null ? `more than ${maxImageBytes} bytes` : `${bytes} bytes, ${maxImageBytes} are allowed`;
+  return new ImageRefused('image_too_large', `It has ${size}. Scale it down or compress it.`);
 }
 
 /**

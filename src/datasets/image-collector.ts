@@ -4,25 +4,31 @@ import { PayloadTooLargeError } from '../errors.js';
 import type { Candidate } from './candidate.js';
 import type { Split } from './dataset.js';
 import { type ImageFacts, ImageRefused, inspectImage } from './image-check.js';
+import { imagesTooLarge } from './image-fetcher.js';
 import type { DatasetLimits } from './limits.js';
 import type { EntryLog } from './report.js';
 import { EntryUnreadable } from './zip-archive.js';
 
-/** An image that decodes and whose bytes are stored. */
-export interface CollectedImage extends ImageFacts {
+/** Where the bytes of an image that decodes are stored. */
+interface StoredImage extends ImageFacts {
+  sha256: string;
+  offset: number;
+  length: number;
+}
+
+/** An image of the upload that decodes. */
+export interface CollectedImage extends StoredImage {
   entry: string;
   name: string | null;
   label: string;
   split: Split;
-  sha256: string;
-  offset: number;
-  length: number;
 }
 
 /** Checks images and appends them to the images file, each distinct one once. */
 export class ImageCollector {
   readonly images: CollectedImage[] = [];
   private readonly offsets = new Map<string, number>();
+  private readonly fetched = new Map<string, Promise<StoredImage>>();
   private size = 0;
   private loadedBytes = 0;
   private pixels = 0;
@@ -43,14 +49,10 @@ export class ImageCollector {
   }
 
   /** Takes one image, or logs why not. Several may be under way at once. */
-  async add({ load, ...claim }: Candidate): Promise<void> {
+  async add({ load, fetchKey, ...claim }: Candidate): Promise<void> {
     try {
-      const bytes = await load();
-      this.countWork(bytes.length, 0);
-      const facts = await inspectImage(bytes, this.limits);
-      this.countWork(0, facts.width * facts.height);
-      const sha256 = createHash('sha256').update(bytes).digest('hex');
-      this.images.push({ ...claim, ...facts, sha256, offset: await this.store(bytes, sha256), length: bytes.length });
+      const stored = await (fetchKey === null ? this.keep(load) : this.keepOnce(fetchKey, load));
+      this.images.push({ ...claim, ...stored });
     } catch (error) {
       if (!(error instanceof ImageRefused || error instanceof EntryUnreadable)) throw error;
       this.log.reject(claim.entry, error.reason, error.message);
@@ -64,6 +66,23 @@ export class ImageCollector {
 
   async close(): Promise<void> {
     await this.file.close();
+  }
+
+  private keepOnce(key: string, load: Candidate['load']): Promise<StoredImage> {
+    const known = this.fetched.get(key);
+    if (known) return known;
+    const kept = this.keep(load);
+    this.fetched.set(key, kept);
+    return kept;
+  }
+
+  private async keep(load: Candidate['load']): Promise<StoredImage> {
+    const bytes = await load();
+    this.countWork(bytes.length, 0);
+    const facts = await inspectImage(bytes, this.limits);
+    this.countWork(0, facts.width * facts.height);
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    return { ...facts, sha256, offset: await this.store(bytes, sha256), length: bytes.length };
   }
 
   private async store(bytes: Buffer, sha256: string): Promise<number> {
@@ -82,13 +101,7 @@ export class ImageCollector {
   private countWork(bytes: number, pixels: number): void {
     this.loadedBytes += bytes;
     this.pixels += pixels;
-    if (this.loadedBytes > this.limits.maxExpandedBytes) {
-      throw new PayloadTooLargeError({
-        code: 'expanded_too_large',
-        param: 'file',
-        message: `The images have more than ${this.limits.maxExpandedBytes} bytes. Upload fewer or smaller images.`,
-      });
-    }
+    if (this.loadedBytes > this.limits.maxExpandedBytes) throw imagesTooLarge(this.limits);
     if (this.pixels > this.limits.maxTotalPixels) {
       throw new PayloadTooLargeError({
         code: 'too_many_pixels',

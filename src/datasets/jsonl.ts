@@ -1,40 +1,31 @@
 import { isUtf8 } from 'node:buffer';
-import { InvalidRequestError } from '../errors.js';
-import type { Split } from './dataset.js';
-
-/** One line of a JSONL: `{"image": …, "label": …, "split"?: …}`. */
-export interface ListedImage {
-  line: number;
-  /** A data URI, or a name in the ZIP. */
-  image: string;
-  label: string;
-  split: Split;
-}
+import { readChat } from './chat-line.js';
+import {
+  IMAGE_COLUMNS,
+  invalidLine,
+  LABEL_COLUMNS,
+  type ListedImage,
+  type ListLimits,
+  lineTooLong,
+  splitOfEntry,
+} from './listed-image.js';
 
 /**
- * Reads a JSONL a line at a time; empty lines are skipped.
+ * Reads a JSONL a line at a time; empty lines are skipped. A line is `{"image": …, "label": …, "split"?: …}`, with the
+ * names of other tools for these (file_name, text, …) understood, or a conversation (chat-line.ts).
  * @throws InvalidRequestError naming the line that is not as it should be
  */
-export async function* readListedImages(
+export async function* readJsonl(
   chunks: AsyncIterable<Buffer> | Iterable<Buffer>,
-  limits: { maxLines: number; maxLineBytes: number },
+  { maxLineBytes }: ListLimits,
 ): AsyncGenerator<ListedImage> {
-  let count = 0;
-  for await (const { line, bytes } of readLines(chunks, limits.maxLineBytes)) {
-    if (!isUtf8(bytes)) throw invalidLine(line, 'is not UTF-8 text. Save the file as UTF-8.');
+  for await (const { line, bytes } of readLines(chunks, maxLineBytes)) {
+    if (!isUtf8(bytes)) throw invalidLine('jsonl', line, 'is not UTF-8 text. Save the file as UTF-8.');
     const text = bytes
       .toString('utf8')
       .replace(/^\ufeff/, '')
       .trim();
-    if (text === '') continue;
-    if (++count > limits.maxLines) {
-      throw new InvalidRequestError({
-        code: 'too_many_entries',
-        param: 'file',
-        message: `The JSONL has more than ${limits.maxLines} lines. Upload fewer images.`,
-      });
-    }
-    yield parseLine(text, line);
+    if (text !== '') yield parseLine(text, line);
   }
 }
 
@@ -47,13 +38,7 @@ async function* readLines(
   let length = 0;
   const keep = (part: Buffer) => {
     length += part.length;
-    if (length > maxLineBytes) {
-      throw new InvalidRequestError({
-        code: 'line_too_long',
-        param: 'file',
-        message: `Line ${line} has more than ${maxLineBytes} bytes. Scale its image down, or upload a ZIP.`,
-      });
-    }
+    if (length > maxLineBytes) throw lineTooLong(line, maxLineBytes);
     pending.push(part);
   };
   for await (const chunk of chunks) {
@@ -72,24 +57,30 @@ async function* readLines(
 }
 
 function parseLine(text: string, line: number): ListedImage {
+  const fields = parseObject(text, line);
+  const fault = (what: string) => invalidLine('jsonl', line, what);
+  const { image, label } = 'messages' in fields ? readChat(fields.messages, fault) : readFields(fields, fault);
+  return { line, image, label, split: splitOfEntry(fields.split, line, 'jsonl'), description: null };
+}
+
+function parseObject(text: string, line: number): Record<string, unknown> {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch {
-    throw invalidLine(line, 'is not valid JSON. Write one JSON object per line.');
+    throw invalidLine('jsonl', line, 'is not valid JSON. Write one JSON object per line.');
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw invalidLine(line, 'is not a JSON object. Write {"image": …, "label": …}.');
+    throw invalidLine('jsonl', line, 'is not a JSON object. Write {"image": …, "label": …}.');
   }
-  const { image, label, split = 'train' } = value as Record<string, unknown>;
-  if (typeof image !== 'string' || image === '') throw invalidLine(line, 'has no "image" text.');
-  if (typeof label !== 'string') throw invalidLine(line, 'has no "label" text.');
-  if (split !== 'train' && split !== 'validation') {
-    throw invalidLine(line, 'has a "split" other than "train" and "validation".');
-  }
-  return { line, image, label, split };
+  return value as Record<string, unknown>;
 }
 
-function invalidLine(line: number, fault: string): InvalidRequestError {
-  return new InvalidRequestError({ code: 'invalid_jsonl', param: 'file', message: `Line ${line} ${fault}` });
+function readFields(fields: Record<string, unknown>, fault: (what: string) => Error): { image: string; label: string } {
+  const named = (names: string[]) => names.find((name) => Object.hasOwn(fields, name)) ?? names[0];
+  const image = fields[named(IMAGE_COLUMNS)];
+  const label = fields[named(LABEL_COLUMNS)];
+  if (typeof image !== 'string' || image === '') throw fault(`has no "${named(IMAGE_COLUMNS)}" text.`);
+  if (typeof label !== 'string') throw fault(`has no "${named(LABEL_COLUMNS)}" text.`);
+  return { image, label };
 }

@@ -1,6 +1,7 @@
 import { InvalidRequestError } from '../errors.js';
+import { type ClassText, type ClassTexts, checkedDescription } from './class-texts.js';
 import type { DatasetLimits } from './limits.js';
-import { printable } from './report.js';
+import { hasControlCharacters, printable } from './report.js';
 
 /** The display name a class folder stands for: `animal-mammal` and `animal_mammal` are both "animal mammal". */
 export function folderLabel(folder: string): string {
@@ -15,44 +16,94 @@ export function writtenLabel(label: string): string {
   return label.normalize('NFC').trim();
 }
 
+/** A class as it goes into the data set. */
+export interface ClassEntry {
+  /** Its display name. */
+  label: string;
+  /** The folder, or the label as written, that it comes from. */
+  source: string;
+  description: string | null;
+}
+
 /** The classes met so far. No two of them may differ in case only: they would be one word to a model. */
 export class ClassTable {
-  private readonly sources = new Map<string, { label: string; source: string }>();
+  private readonly bySource = new Map<string, ClassEntry>();
+  private readonly byName = new Map<string, ClassEntry>();
+  private readonly listed = new Map<string, { description: string; where: string }>();
 
-  constructor(private readonly limits: Pick<DatasetLimits, 'maxClasses' | 'maxLabelLength'>) {}
+  /** @param texts what the uploader calls and says of the classes; later ones win */
+  constructor(
+    private readonly limits: Pick<DatasetLimits, 'maxClasses' | 'maxLabelLength'>,
+    private readonly texts: ClassTexts[] = [],
+  ) {}
 
   /**
-   * Notes that `source` (a folder, or a label as written) stands for the class `label`.
+   * Notes a class.
+   * @param label what it is called where the uploader gives it no other name
+   * @param source the folder, or the label as written
    * @param where said in errors, for example `Line 3`
-   * @throws InvalidRequestError when the label is not usable, means the class of another source, or is one too many
+   * @returns its display name
+   * @throws InvalidRequestError when the name is not usable, is that of another source, or is one too many
    */
-  add(label: string, source: string, where: string): void {
-    const key = label.toLowerCase();
-    const known = this.sources.get(key);
-    if (known) {
-      if (known.source === source) return;
-      throw new InvalidRequestError({
-        code: 'duplicate_class',
-        param: 'file',
-        message:
-          `${quoted(known.source)} and ${quoted(source)} both name the class ${quoted(known.label)}. ` +
-          'Merge them, or give them names that differ in more than case, hyphens, underscores and blanks.',
-      });
-    }
-    this.check(label, where);
-    if (this.sources.size === this.limits.maxClasses) {
+  add(label: string, source: string, where: string): string {
+    const known = this.bySource.get(source);
+    if (known) return known.label;
+    const given: ClassText = Object.assign({}, ...this.texts.map((texts) => texts.find(source, label)));
+    const entry = { label: given.name ?? label, source, description: given.description ?? null };
+    this.refuseTaken(entry);
+    this.check(entry.label, where);
+    if (this.bySource.size === this.limits.maxClasses) {
       throw new InvalidRequestError({
         code: 'too_many_classes',
         param: 'file',
         message: `The data set has more than ${this.limits.maxClasses} classes. Leave some out, or upload several data sets.`,
       });
     }
-    this.sources.set(key, { label, source });
+    this.bySource.set(source, entry);
+    this.byName.set(entry.label.toLowerCase(), entry);
+    return entry.label;
   }
 
-  /** Each class with the folder or label it came from. */
-  all(): { label: string; source: string }[] {
-    return [...this.sources.values()];
+  /**
+   * Notes what an entry of a list says of its class; the uploader's own word on the class goes before it.
+   * @throws InvalidRequestError when another entry says something else
+   */
+  describe(source: string, text: string, where: string): void {
+    const description = checkedDescription(text, `${where}: the description`, 'file');
+    const known = this.listed.get(source);
+    if (!known) {
+      this.listed.set(source, { description, where });
+    } else if (known.description !== description) {
+      throw new InvalidRequestError({
+        code: 'conflicting_description',
+        param: 'file',
+        message: `${where} describes the class ${quoted(source)} otherwise than ${known.where}. Describe it alike everywhere.`,
+      });
+    }
+  }
+
+  /**
+   * All classes, when no more are to come.
+   * @throws InvalidRequestError when the uploader describes a class that there is not
+   */
+  all(): ClassEntry[] {
+    for (const texts of this.texts) texts.requireAllUsed();
+    return [...this.bySource.values()].map((entry) => ({
+      ...entry,
+      description: entry.description ?? this.listed.get(entry.source)?.description ?? null,
+    }));
+  }
+
+  private refuseTaken({ label, source }: ClassEntry): void {
+    const other = this.byName.get(label.toLowerCase());
+    if (!other) return;
+    throw new InvalidRequestError({
+      code: 'duplicate_class',
+      param: 'file',
+      message:
+        `${quoted(other.source)} and ${quoted(source)} both name the class ${quoted(other.label)}. ` +
+        'Merge them, or give them names that differ in more than case, hyphens, underscores and blanks.',
+    });
   }
 
   private check(label: string, where: string): void {
@@ -68,7 +119,7 @@ export class ClassTable {
   private faultOf(label: string): string | null {
     if (label === '') return 'is empty';
     if (label.length > this.limits.maxLabelLength) return `has more than ${this.limits.maxLabelLength} characters`;
-    if (/[\p{Cc}\p{Cs}\u2028\u2029]/u.test(label)) return 'has control characters';
+    if (hasControlCharacters(label)) return 'has control characters';
     return null;
   }
 }

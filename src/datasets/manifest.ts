@@ -16,10 +16,14 @@ const VERSION = 1;
 export interface Manifest {
   /** Display names in label order. */
   classes: string[];
+  /** Of each class; null where it has none. */
+  descriptions: (string | null)[];
   images: DatasetImage[];
   /** Size of the images file. */
   imageBytes: number;
 }
+
+type StoredManifest = Omit<Manifest, 'descriptions'> & Partial<Pick<Manifest, 'descriptions'>>;
 
 /** A stored data set cannot be read: its files were changed, damaged or removed behind the server's back. */
 export class DatasetCorruptError extends CraftError {
@@ -35,7 +39,8 @@ export class DatasetCorruptError extends CraftError {
 export async function writeManifest(folder: string, manifest: Manifest): Promise<void> {
   const file = await open(join(folder, MANIFEST_FILE), 'wx');
   try {
-    await file.writeFile(JSON.stringify({ version: VERSION, checksum: checksum(manifest), ...manifest }));
+    const stored: StoredManifest = { ...manifest, descriptions: storedDescriptions(manifest) };
+    await file.writeFile(JSON.stringify({ version: VERSION, checksum: checksum(stored), ...stored }));
     await file.sync();
   } finally {
     await file.close();
@@ -44,7 +49,7 @@ export async function writeManifest(folder: string, manifest: Manifest): Promise
 
 /** @throws DatasetCorruptError */
 export async function readManifest(folder: string): Promise<Manifest> {
-  let stored: Manifest & { version?: unknown; checksum?: unknown };
+  let stored: StoredManifest & { version?: unknown; checksum?: unknown };
   try {
     stored = JSON.parse(await readFile(join(folder, MANIFEST_FILE), 'utf8'));
   } catch (cause) {
@@ -53,15 +58,17 @@ export async function readManifest(folder: string): Promise<Manifest> {
   if (stored?.version !== VERSION) {
     throw new DatasetCorruptError(`its manifest has version ${String(stored?.version)}, this server reads ${VERSION}`);
   }
-  const { classes, images, imageBytes } = stored;
-  if (stored.checksum !== checksum({ classes, images, imageBytes })) {
-    throw new DatasetCorruptError('its manifest does not match its checksum');
-  }
-  return { classes, images, imageBytes };
+  if (stored.checksum !== checksum(stored)) throw new DatasetCorruptError('its manifest does not match its checksum');
+  const { classes, descriptions = classes.map(() => null), images, imageBytes } = stored;
+  return { classes, descriptions, images, imageBytes };
 }
 
-function checksum({ classes, images, imageBytes }: Manifest): string {
-  return createHash('sha256')
-    .update(JSON.stringify([classes, images, imageBytes]))
-    .digest('hex');
+/** Left out where no class has one: so were all manifests before there were descriptions. */
+function storedDescriptions({ descriptions }: Manifest): Manifest['descriptions'] | undefined {
+  return descriptions.some((description) => description !== null) ? descriptions : undefined;
+}
+
+function checksum({ classes, descriptions, images, imageBytes }: StoredManifest): string {
+  const parts = [classes, images, imageBytes, ...(descriptions ? [descriptions] : [])];
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
 }

@@ -11,11 +11,13 @@ export type RejectionReason =
   | 'unsupported_compression'
   | 'entry_corrupt'
   | 'invalid_base64'
+  | 'image_url_refused'
+  | 'image_url_unreachable'
   | 'conflicting_label'
   | 'validation_leak';
 
 export interface Rejection {
-  /** The entry's name in the ZIP, or `line 12` of a JSONL. */
+  /** The entry's name in the ZIP, or `line 12` of a list, with the image's URL where it has one. */
   entry: string;
   reason: RejectionReason;
   message: string;
@@ -24,7 +26,8 @@ export interface Rejection {
 /** What was made of an upload; stored with the file and shown to the uploader. */
 export interface DatasetReport {
   images: { train: number; validation: number };
-  classes: { name: string; folder?: string; train: number; validation: number }[];
+  /** In label order; `folder` is the folder or the label as written, where the name is another. */
+  classes: { name: string; folder?: string; description?: string; train: number; validation: number }[];
   /** The first ones by name; `rejected_count` counts them all. */
   rejected: Rejection[];
   rejected_count: number;
@@ -51,6 +54,10 @@ export class EntryLog {
 export function printable(text: string, maxLength = 200): string {
   const clean = text.replace(/[\p{Cc}\p{Cs}\u2028\u2029]/gu, '\ufffd');
   return clean.length > maxLength ? `${clean.slice(0, maxLength - 1).replace(/\p{Cs}$/u, '')}…` : clean;
+}
+
+export function hasControlCharacters(text: string): boolean {
+  return /[\p{Cc}\p{Cs}\u2028\u2029]/u.test(text);
 }
 
 /** Orders strings by Unicode code point, on every machine and in every locale alike. */

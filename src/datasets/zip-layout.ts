@@ -1,40 +1,44 @@
 import { InvalidRequestError } from '../errors.js';
-import type { Split } from './dataset.js';
+import { type ClassFolders, type Item, readFolders } from './class-folders.js';
 import { quoted } from './labels.js';
-import type { EntryLog } from './report.js';
+import type { ListFormat } from './listed-image.js';
+import { compareCodePoints, type EntryLog } from './report.js';
+import { splitNamed } from './split-names.js';
 import type { ZipEntry } from './zip-archive.js';
 
-/** What a ZIP's folders mean. */
-export type ZipLayout =
-  | { kind: 'folders'; images: PlacedImage[]; classFolders: string[] }
-  | { kind: 'list'; list: ZipEntry; files: Map<string, ZipEntry>; prefix: string };
+/** What the entries of a ZIP mean. */
+export interface ZipLayout {
+  /** What is said of the classes (`classes.json`). */
+  classTexts: ZipEntry | null;
+  images: ClassFolders | ImageLists;
+}
 
-export interface PlacedImage {
+/** Lists that name the images, in place of folders. */
+export interface ImageLists {
+  kind: 'lists';
+  lists: ZipList[];
+  /** By path. */
+  files: Map<string, ZipEntry>;
+  /** Of the common folder: lists may name images from there or from the top. */
+  prefix: string;
+}
+
+export interface ZipList {
   entry: ZipEntry;
-  name: string;
+  format: ListFormat;
+  /** Path of its folder, with a slash at the end; empty at the top. */
   folder: string;
-  split: Split;
+  /** Whether images that it gives no split have that of the folder they lie in, as in Hugging Face's image folders. */
+  splitByFolder: boolean;
 }
 
-interface Item {
-  entry: ZipEntry;
-  path: string[];
-}
-
-const SPLITS = new Map<string, Split>([
-  ['train', 'train'],
-  ['training', 'train'],
-  ['validation', 'validation'],
-  ['valid', 'validation'],
-  ['val', 'validation'],
-]);
-const TEST = new Set(['test', 'testing']);
 const SYSTEM_FILES = new Set(['__macosx', 'thumbs.db', 'desktop.ini', 'icon\r']);
-const IMAGE_NAME = /\.(png|jpe?g|webp|gif|bmp|tiff?|svg|heic|avif)$/i;
+const CLASS_TEXTS = 'classes.json';
 
 /**
- * Finds the classes in the folders of a ZIP: `<class>/<image>`, with `train/` or `validation/` before it or not, all of
- * it in one common folder or not. A list (`*.jsonl`) at the top takes the folders' place. What fits nowhere is logged.
+ * Finds the classes and images of a ZIP, all of it in one common folder or not: in folders (class-folders.ts), or in what
+ * takes their place: a list (`*.jsonl`, `*.csv`) at the top, or a `metadata.jsonl` or `metadata.csv` in each of the
+ * folders train/ and validation/. What fits nowhere is logged.
  * @throws InvalidRequestError when a name occurs twice or there are several lists
  */
 export function readLayout(entries: ZipEntry[], log: EntryLog): ZipLayout {
@@ -49,77 +53,65 @@ export function readLayout(entries: ZipEntry[], log: EntryLog): ZipLayout {
   refuseRepeatedNames(items);
   const wrapper = commonFolder(items);
   const inside = wrapper === null ? items : items.map(({ entry, path }) => ({ entry, path: path.slice(1) }));
-  const files = inside.filter(({ entry, path }) => !entry.isDirectory && path.length > 0);
-  const lists = files.filter(({ path }) => path.length === 1 && isList(path[0]));
-  if (lists.length > 1) {
+  const all = inside.filter(({ entry, path }) => !entry.isDirectory && path.length > 0);
+  const classTexts = all.find(isClassTexts);
+  const files = all.filter((file) => file !== classTexts);
+  const lists = findLists(files);
+  const images: ZipLayout['images'] =
+    lists.length > 0
+      ? {
+          kind: 'lists',
+          lists: lists.map(toList).sort((a, b) => compareCodePoints(a.folder, b.folder)),
+          files: new Map(
+            files.filter((file) => !lists.includes(file)).map(({ entry, path }) => [path.join('/'), entry]),
+          ),
+          prefix: wrapper === null ? '' : `${wrapper}/`,
+        }
+      : readFolders(
+          files,
+          inside.filter(({ entry }) => entry.isDirectory),
+          log,
+        );
+  return { classTexts: classTexts?.entry ?? null, images };
+}
+
+function findLists(files: Item[]): Item[] {
+  const atTop = files.filter(({ path }) => path.length === 1 && formatOf(path[0]) !== null);
+  const inSplits = files.filter(({ path }) => {
+    const split = splitNamed(path[0]);
+    return path.length === 2 && isMetadata(path[1]) && (split === 'train' || split === 'validation');
+  });
+  const folders = new Set(inSplits.map(({ path }) => path[0]));
+  if (atTop.length > 1 || (atTop.length === 1 && inSplits.length > 0) || folders.size < inSplits.length) {
     throw new InvalidRequestError({
       code: 'several_lists',
       param: 'file',
-      message: 'The ZIP has several .jsonl files at its top. Keep one that lists all images.',
+      message:
+        'The ZIP has several lists (.jsonl, .csv). Keep one at its top that lists all images, or one metadata.jsonl or ' +
+        'metadata.csv in each of the folders train/ and validation/.',
     });
   }
-  if (lists.length === 1) {
-    return {
-      kind: 'list',
-      list: lists[0].entry,
-      files: new Map(files.filter((file) => file !== lists[0]).map(({ entry, path }) => [path.join('/'), entry])),
-      prefix: wrapper === null ? '' : `${wrapper}/`,
-    };
-  }
-  return readFolders(
-    files,
-    inside.filter(({ entry }) => entry.isDirectory),
-    log,
-  );
+  return atTop.length > 0 ? atTop : inSplits;
 }
 
-function readFolders(files: Item[], directories: Item[], log: EntryLog): ZipLayout {
-  // A folder called "train" may be a class of trains; it is a split only when class folders lie in it.
-  const split = (path: string[]) => SPLITS.get(path[0].toLowerCase());
-  const hasSplits = files.some(({ path }) => path.length >= 3 && split(path) !== undefined);
-  const place = (path: string[]): { split: Split; rest: string[] } => {
-    const named = hasSplits ? split(path) : undefined;
-    return named === undefined ? { split: 'train', rest: path } : { split: named, rest: path.slice(1) };
+function toList({ entry, path }: Item): ZipList {
+  const name = path[path.length - 1];
+  return {
+    entry,
+    format: formatOf(name)!,
+    folder: path.length === 1 ? '' : `${path[0]}/`,
+    splitByFolder: isMetadata(name),
   };
-
-  const images: PlacedImage[] = [];
-  let testFiles = 0;
-  for (const { entry, path } of files) {
-    const name = path.join('/');
-    const { split, rest } = place(path);
-    if (path.length > 1 && TEST.has(path[0].toLowerCase())) {
-      testFiles++;
-    } else if (rest.length === 2) {
-      images.push({ entry, name, folder: rest[0], split });
-    } else if (rest.length > 2) {
-      log.reject(name, 'nested_too_deep', 'It lies in a folder within a class folder. Use <class>/<image>.');
-    } else if (IMAGE_NAME.test(name)) {
-      log.reject(name, 'no_class_folder', 'It lies in no class folder. Use <class>/<image>.');
-    } else {
-      log.ignored++;
-    }
-  }
-  if (testFiles > 0) {
-    log.ignored += testFiles;
-    log.notes.push(`The ${testFiles} files under test/ were left out: training must not see test images.`);
-  }
-  const classFolders = new Set(images.map(({ folder }) => folder));
-  for (const { path } of directories) {
-    if (path.length === 0 || TEST.has(path[0].toLowerCase())) continue;
-    const { rest } = place(path);
-    if (rest.length === 1) classFolders.add(rest[0]);
-  }
-  return { kind: 'folders', images, classFolders: [...classFolders] };
 }
 
 /** The one folder that holds everything, such as the data set's name; null when there is none. */
 function commonFolder(items: Item[]): string | null {
   const first = items[0]?.path[0];
-  if (first === undefined || SPLITS.has(first.toLowerCase()) || TEST.has(first.toLowerCase())) return null;
+  if (first === undefined || splitNamed(first) !== undefined) return null;
   const holdsAll = items.every(({ entry, path }) => path[0] === first && (entry.isDirectory || path.length > 1));
   // A single class folder holds everything too.
   const isWrapper = items.some(
-    ({ entry, path }) => path.length > 2 || (path.length === 2 && (entry.isDirectory || isList(path[1]))),
+    ({ entry, path }) => path.length > 2 || (path.length === 2 && (entry.isDirectory || formatOf(path[1]) !== null)),
   );
   return holdsAll && isWrapper ? first : null;
 }
@@ -144,6 +136,15 @@ function isSystemName(segment: string): boolean {
   return segment.startsWith('.') || SYSTEM_FILES.has(segment.toLowerCase());
 }
 
-function isList(name: string): boolean {
-  return /\.(jsonl|ndjson)$/i.test(name);
+function isClassTexts({ path }: Item): boolean {
+  return path.length === 1 && path[0].toLowerCase() === CLASS_TEXTS;
+}
+
+function isMetadata(name: string): boolean {
+  return /^metadata\.(jsonl|csv)$/i.test(name);
+}
+
+function formatOf(name: string): ListFormat | null {
+  if (/\.(jsonl|ndjson)$/i.test(name)) return 'jsonl';
+  return /\.(csv|tsv)$/i.test(name) ? 'csv' : null;
 }

@@ -7,8 +7,8 @@ import { crc32, deflateRawSync } from 'node:zlib';
 import sharp from 'sharp';
 import { onTestFinished } from 'vitest';
 import { ZipFile } from 'yazl';
-import type { Dataset, DatasetImage } from '../../src/datasets/dataset.js';
-import { type Ingested, ingest } from '../../src/datasets/ingest.js';
+import { Dataset, type DatasetImage } from '../../src/datasets/dataset.js';
+import { type Ingested, type IngestOptions, ingest } from '../../src/datasets/ingest.js';
 import { type DatasetLimits, DEFAULT_DATASET_LIMITS } from '../../src/datasets/limits.js';
 
 type Format = 'png' | 'jpeg' | 'webp' | 'gif' | 'tiff';
@@ -123,9 +123,30 @@ export function smallLimits(changed: Partial<DatasetLimits> = {}): DatasetLimits
 export async function ingestBytes(
   bytes: Buffer,
   changed: Partial<DatasetLimits> = {},
+  options: Omit<IngestOptions, 'limits'> = {},
 ): Promise<Ingested & { folder: string }> {
   const folder = await temporaryFolder();
-  return { folder, ...(await ingest(inPieces(bytes), folder, smallLimits(changed))) };
+  return { folder, ...(await ingest(inPieces(bytes), folder, { limits: smallLimits(changed), ...options })) };
+}
+
+/** What an upload becomes: its report, and every image with its class. */
+export async function datasetOf(
+  bytes: Buffer,
+  changed: Partial<DatasetLimits> = {},
+  options: Omit<IngestOptions, 'limits'> = {},
+) {
+  const { report, folder } = await ingestBytes(bytes, changed, options);
+  const dataset = await Dataset.open('file-x', folder);
+  const contents = await readAll(dataset);
+  await dataset.close();
+  const { classes, descriptions } = dataset;
+  const images = dataset.images.map(({ split, classIndex, name }, i) => ({
+    split,
+    label: classes[classIndex],
+    name,
+    bytes: contents[i],
+  }));
+  return { classes, descriptions, images, report };
 }
 
 export function inPieces(bytes: Buffer, size = 1000): Readable {

@@ -1,8 +1,10 @@
+import type { MultipartFile, MultipartValue } from '@fastify/multipart';
 import type { FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import { ClassTexts } from '../../datasets/class-texts.js';
 import { type DatasetStore, FILE_PURPOSE, type FileRecord } from '../../datasets/dataset-store.js';
-import { InvalidRequestError } from '../../errors.js';
+import { InvalidRequestError, PayloadTooLargeError } from '../../errors.js';
 import { formParts } from '../forms.js';
 import { errorResponses, pageQuery, toList } from '../schemas/common.js';
 import { deletedFileSchema, fileListSchema, fileSchema, toFile } from '../schemas/files.js';
@@ -10,13 +12,26 @@ import type { Services } from '../services.js';
 
 const params = z.object({ file_id: z.string().max(128) });
 
+/** Names and descriptions of a thousand classes. */
+const MAX_FIELD_BYTES = 1024 * 1024;
+
 const uploadForm = z.object({
   purpose: z.literal(FILE_PURPOSE),
   file: z
     .string()
     .meta({ format: 'binary' })
     .describe(
-      'A ZIP with one folder per class, optionally under train/ and validation/; or a JSONL with one {"image": <data URI>, "label": …} per line.',
+      'A ZIP with one folder per class, optionally under train/ and validation/, or with a list of its images (JSONL, CSV, ' +
+        'metadata.jsonl, metadata.csv); a JSONL with one {"image": <data URI or URL>, "label": …} or one conversation of ' +
+        "OpenAI's vision fine-tuning format per line; or a CSV with the columns image (data URI or URL) and label.",
+    ),
+  classes: z
+    .string()
+    .max(MAX_FIELD_BYTES)
+    .optional()
+    .describe(
+      'JSON with display names and descriptions of classes: {"<folder or label>": "<name>" or {"name": …, "description": …}}, ' +
+        'or a list of {"folder": …, "name": …, "description": …}. It goes before a classes.json in the ZIP.',
     ),
 });
 
@@ -118,54 +133,88 @@ export const fileRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (
   );
 };
 
-/** The form's fields may come before or after the file, so the purpose is checked where it is met. */
+type FormParts = ReturnType<typeof formParts>;
+
+interface UploadFields {
+  purpose?: string;
+  classes?: string;
+}
+
 async function receiveUpload(request: FastifyRequest, datasets: DatasetStore): Promise<FileRecord> {
-  let purpose: string | undefined;
-  let record: FileRecord | undefined;
+  const parts = formParts(request, { limits: { fieldSize: MAX_FIELD_BYTES } });
   try {
-    for await (const part of formParts(request)) {
-      if (part.type === 'field') {
-        if (part.fieldname === 'purpose') purpose = String(part.value);
-        continue;
-      }
-      if (part.fieldname !== 'file' || record) {
-        part.file.resume();
-        throw new InvalidRequestError({
-          code: record ? 'one_file_expected' : 'unexpected_file_field',
-          param: part.fieldname.slice(0, 64),
-          message: 'Send exactly one file, in the form field "file".',
-        });
-      }
-      record = await datasets.create({
-        stream: part.file,
-        filename: part.filename,
-        purpose: purpose ?? FILE_PURPOSE,
-      });
-    }
-    if (purpose === undefined) {
-      throw new InvalidRequestError({
-        code: 'purpose_missing',
-        param: 'purpose',
-        message: `Send the form field purpose=${FILE_PURPOSE}.`,
-      });
-    }
-    if (purpose !== FILE_PURPOSE) {
-      throw new InvalidRequestError({
-        code: 'invalid_purpose',
-        param: 'purpose',
-        message: `The purpose must be "${FILE_PURPOSE}".`,
-      });
-    }
-    if (!record) {
-      throw new InvalidRequestError({
-        code: 'file_missing',
-        param: 'file',
-        message: 'Send the data set in the form field "file".',
-      });
-    }
-    return record;
-  } catch (error) {
-    if (record) await datasets.delete(record.id);
-    throw error;
+    return await createFrom(parts, datasets);
+  } finally {
+    await parts.return(undefined);
   }
+}
+
+/** The form's fields may come before or after the file; what depends on them waits for the form's end. */
+async function createFrom(parts: FormParts, datasets: DatasetStore): Promise<FileRecord> {
+  const fields: UploadFields = {};
+  const file = await nextFile(parts, fields);
+  if (!file) {
+    requirePurpose(fields);
+    throw new InvalidRequestError({
+      code: 'file_missing',
+      param: 'file',
+      message: 'Send the data set in the form field "file".',
+    });
+  }
+  return datasets.create({
+    stream: file.file,
+    filename: file.filename,
+    purpose: fields.purpose ?? FILE_PURPOSE,
+    async classTexts() {
+      const second = await nextFile(parts, fields);
+      if (second) throw unexpectedFile('one_file_expected', second);
+      requirePurpose(fields);
+      return fields.classes === undefined ? null : ClassTexts.parse(fields.classes, 'classes');
+    },
+  });
+}
+
+/** Reads a form up to its next file, and the fields on the way. */
+async function nextFile(parts: FormParts, fields: UploadFields): Promise<MultipartFile | null> {
+  for (;;) {
+    const { value: part, done } = await parts.next();
+    if (done) return null;
+    if (part.type === 'file') {
+      if (part.fieldname !== 'file') throw unexpectedFile('unexpected_file_field', part);
+      return part;
+    }
+    if (part.fieldname === 'purpose') fields.purpose = String(part.value);
+    if (part.fieldname === 'classes') fields.classes = classesOf(part);
+  }
+}
+
+function classesOf({ value, valueTruncated }: MultipartValue): string {
+  if (valueTruncated) {
+    throw new PayloadTooLargeError({
+      code: 'field_too_large',
+      param: 'classes',
+      message: `The field "classes" has more than ${MAX_FIELD_BYTES} bytes. Put a classes.json into the ZIP, or say less.`,
+    });
+  }
+  // A part that is declared as JSON has been parsed already.
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}
+
+function requirePurpose({ purpose }: UploadFields): void {
+  if (purpose === FILE_PURPOSE) return;
+  throw new InvalidRequestError({
+    code: purpose === undefined ? 'purpose_missing' : 'invalid_purpose',
+    param: 'purpose',
+    message:
+      purpose === undefined ? `Send the form field purpose=${FILE_PURPOSE}.` : `The purpose must be "${FILE_PURPOSE}".`,
+  });
+}
+
+function unexpectedFile(code: string, part: MultipartFile): InvalidRequestError {
+  part.file.resume();
+  return new InvalidRequestError({
+    code,
+    param: part.fieldname.slice(0, 64),
+    message: 'Send exactly one file, in the form field "file".',
+  });
 }

@@ -12,6 +12,7 @@ export const fileSchema = z
     purpose: z.string(),
     status: z.literal('processed'),
     classes: z.array(z.string()).describe('Class names in label order.'),
+    descriptions: z.array(z.string().nullable()).describe('Of each class, in the same order; null where it has none.'),
     report: z
       .record(z.string(), z.unknown())
       .describe('Counts per class and split, and each rejected entry with its reason.'),
@@ -32,6 +33,7 @@ export function toFile(record: FileRecord): z.output<typeof fileSchema> {
     purpose: record.purpose,
     status: 'processed',
     classes: record.classes,
+    descriptions: record.descriptions,
     report: { ...record.report },
   };
 }

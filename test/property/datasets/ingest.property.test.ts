@@ -23,11 +23,39 @@ const listed = await zip({
 });
 const lines = jsonl(pictures.slice(0, 4).map((bytes, i) => ({ image: dataUri(bytes), label: i % 2 ? 'a' : 'b' })));
 
+const csv = Buffer.from(
+  `image,label\n${pictures
+    .slice(0, 4)
+    .map((bytes, i) => `"${dataUri(bytes)}",${i % 2 ? 'a' : 'b'}\n`)
+    .join('')}`,
+);
+const chat = Buffer.from(
+  pictures
+    .slice(0, 4)
+    .map((bytes, i) =>
+      JSON.stringify({
+        messages: [
+          { role: 'user', content: [{ type: 'image_url', image_url: { url: dataUri(bytes) } }] },
+          { role: 'assistant', content: i % 2 ? 'a' : 'b' },
+        ],
+      }),
+    )
+    .join('\n'),
+);
+const metadata = await zip({
+  'train/1.png': pictures[1],
+  'train/2.png': pictures[2],
+  'train/metadata.csv': Buffer.from('file_name,text\n1.png,a\n2.png,b\n'),
+  'validation/3.png': pictures[3],
+  'validation/metadata.jsonl': Buffer.from('{"file_name":"3.png","label":"a"}'),
+  'classes.json': Buffer.from('{"a":{"name":"one","description":"The first."}}'),
+});
+
 /** Ingests into a folder that is removed again; fails on anything but a data set or a refusal with a 4xx. */
 async function outcome<T>(bytes: Buffer, check: (folder: string) => Promise<T>): Promise<T | CraftError> {
   const folder = await mkdtemp(join(tmpdir(), 'craft-property-'));
   try {
-    await ingest(inPieces(bytes), folder, smallLimits({ maxUploadBytes: 1_000_000 }));
+    await ingest(inPieces(bytes), folder, { limits: smallLimits({ maxUploadBytes: 1_000_000 }) });
     return await check(folder);
   } catch (error) {
     if (!(error instanceof CraftError && error.status < 500)) throw error;
@@ -52,7 +80,17 @@ describe('no upload does harm', () => {
   test('random bytes, with and without a signature', async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.constantFrom('', 'PK\x03\x04', 'PK\x05\x06', '{', '{"image":"', '\n\n{'),
+        fc.constantFrom(
+          '',
+          'PK\x03\x04',
+          'PK\x05\x06',
+          '{',
+          '{"image":"',
+          '\n\n{',
+          '{"messages":[',
+          'image,label\n',
+          '"image"\t"label"\n"',
+        ),
         fc.uint8Array({ maxLength: 3000 }),
         async (start, rest) => {
           expect(await outcome(Buffer.concat([Buffer.from(start), rest]), readEverything)).toBeInstanceOf(CraftError);
@@ -66,6 +104,9 @@ describe('no upload does harm', () => {
     ['a ZIP', plain],
     ['a ZIP with a list', listed],
     ['a JSONL', lines],
+    ['a CSV', csv],
+    ['conversations', chat],
+    ['an image folder with metadata', metadata],
   ])('%s with bytes changed, cut out or doubled', async (_, good) => {
     const position = fc.nat({ max: good.length - 1 });
     // Most of what makes a ZIP lies at its end.
@@ -142,6 +183,82 @@ test('every valid layout comes back as it was, whatever the order of its entries
     { numRuns: 60 },
   );
 });
+
+test('lists of every format make one data set, in any order of lines', async () => {
+  const cell = (text: string) => `"${text.replaceAll('"', '""')}"`;
+  const formats: Record<string, (rows: Row[]) => Promise<Buffer>> = {
+    jsonl: async (rows) => jsonl(rows.map(({ bytes, ...row }) => ({ image: dataUri(bytes), ...row }))),
+    csv: async (rows) => csvOf(rows, ({ bytes }) => cell(dataUri(bytes))),
+    chat: async (rows) => jsonl(rows.map(toConversation)),
+    'csv in a zip': async (rows) =>
+      zip({
+        ...Object.fromEntries(rows.map(({ bytes }) => [nameOf(bytes), bytes])),
+        'list.csv': csvOf(rows, ({ bytes }) => nameOf(bytes)),
+      }),
+  };
+  const csvOf = (rows: Row[], place: (row: Row) => string) =>
+    Buffer.from(
+      ['split;category;path', ...rows.map((row) => [row.split, cell(row.label), place(row)].join(';'))].join('\r\n'),
+    );
+  const labels = fc.uniqueArray(fc.stringMatching(/^[a-z",;' ß-ö]{1,12}$/), {
+    minLength: 2,
+    maxLength: 4,
+    selector: (label) => label.trim().toLowerCase(),
+  });
+  const usable = labels.filter((all) => all.every((label) => label.trim() !== ''));
+  await fc.assert(
+    fc.asyncProperty(
+      usable,
+      fc.integer({ min: 1, max: 5 }),
+      fc.infiniteStream(fc.nat()),
+      async (all, size, shuffle) => {
+        const rows = all.flatMap((label, c) =>
+          Array.from({ length: size }, (_, i) => ({
+            bytes: pictures[c * 5 + i],
+            label,
+            split: i === 1 ? 'validation' : 'train',
+          })),
+        );
+        const expected = rows.map(({ bytes, label, split }) => [split, label.trim(), nameOf(bytes)].join()).sort();
+        for (const write of Object.values(formats)) {
+          const order = rows.map((row) => ({ row, rank: shuffle.next().value as number }));
+          const shuffled = order.sort((a, b) => a.rank - b.rank).map(({ row }) => row);
+          const found = await outcome(await write(shuffled), async (folder) => {
+            const dataset = await Dataset.open('file-x', folder);
+            const bytes = await readAll(dataset);
+            await dataset.close();
+            return dataset.images
+              .map(({ split, classIndex }, i) => [split, dataset.classes[classIndex], nameOf(bytes[i])].join())
+              .sort();
+          });
+          expect(found).toEqual(expected);
+        }
+      },
+    ),
+    { numRuns: 30 },
+  );
+});
+
+interface Row {
+  bytes: Buffer;
+  label: string;
+  split: string;
+}
+
+function nameOf(bytes: Buffer): string {
+  return `${pictures.findIndex((picture) => picture.equals(bytes))}.png`;
+}
+
+function toConversation({ bytes, label, split }: Row): string {
+  const url = dataUri(bytes);
+  return JSON.stringify({
+    messages: [
+      { role: 'user', content: [{ type: 'image_url', image_url: { url } }] },
+      { role: 'assistant', content: label },
+    ],
+    split,
+  });
+}
 
 test('strings are ordered by code point', () => {
   fc.assert(

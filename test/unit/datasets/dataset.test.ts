@@ -54,6 +54,26 @@ test.each<[string, (folder: string) => Promise<void>]>([
   await expect(Dataset.open('file-x', folder)).rejects.toMatchObject({ status: 500, code: 'dataset_corrupt' });
 });
 
+test('a manifest from before there were descriptions is read', async () => {
+  const { folder } = await stored();
+  expect(await readFile(join(folder, 'manifest.json'), 'utf8')).not.toContain('descriptions');
+  const dataset = await Dataset.open('file-x', folder);
+  expect(dataset.descriptions).toEqual([null, null]);
+  await dataset.close();
+});
+
+test('descriptions are kept, under the checksum', async () => {
+  const classes = Buffer.from(JSON.stringify({ a: { description: 'The first.' } }));
+  const { folder } = await ingestBytes(
+    await zip({ 'a/1.png': await image(1), 'b/1.png': await image(2), 'classes.json': classes }),
+  );
+  const dataset = await Dataset.open('file-x', folder);
+  expect(dataset.descriptions).toEqual(['The first.', null]);
+  await dataset.close();
+  await edit(folder, 'The first.', 'The other.');
+  await expect(Dataset.open('file-x', folder)).rejects.toMatchObject({ code: 'dataset_corrupt' });
+});
+
 async function edit(folder: string, from: string, to: string): Promise<void> {
   const path = join(folder, 'manifest.json');
   const text = await readFile(path, 'utf8');

@@ -76,7 +76,7 @@ const refused: Refused[] = [
   { what: 'an image that is no text', lines: [{ image: 5, label: 'cat' }], code: 'invalid_jsonl', says: '"image"' },
   { what: 'a line without label', lines: [{ image: dataUri(cat) }], code: 'invalid_jsonl', says: '"label"' },
   { what: 'a number for a label', lines: [{ image: dataUri(cat), label: 5 }], code: 'invalid_jsonl', says: '"label"' },
-  { what: 'an unknown split', lines: [{ ...good[0], split: 'test' }], code: 'invalid_jsonl', says: '"split"' },
+  { what: 'an unknown split', lines: [{ ...good[0], split: 'holdout' }], code: 'invalid_jsonl', says: '"split"' },
   { what: 'a blank label', lines: [...good, { ...good[0], label: '  ' }], code: 'invalid_label', says: 'Line 3' },
   { what: 'a label with NUL', lines: [{ ...good[0], label: 'a\0b' }], code: 'invalid_label', says: 'control' },
   {

@@ -1,0 +1,19 @@
+import { Random } from '../craft/random.js';
+
+/**
+ * Draws `shots` images of each class without replacement; a class that has fewer gives all it has.
+ * @returns the chosen ones in the order they were given in
+ */
+export function takeShots<Image extends { classIndex: number }>(
+  images: readonly Image[],
+  shots: number,
+  seed: number,
+): Image[] {
+  const random = Random.stream(seed, 'shots');
+  const chosen = new Set<Image>();
+  for (const classIndex of [...new Set(images.map((image) => image.classIndex))].sort((a, b) => a - b)) {
+    const members = images.filter((image) => image.classIndex === classIndex);
+    for (const index of random.permutation(members.length).subarray(0, shots)) chosen.add(members[index]);
+  }
+  return images.filter((image) => chosen.has(image));
+}
