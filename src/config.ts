@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { AddressPolicy, AddressPolicyError } from './outgoing/address-policy.js';
 
 /** The environment, read and validated once. Nothing else in the project reads `process.env`. */
 
@@ -7,6 +8,16 @@ const MIB = 1024 * 1024;
 
 const positiveInteger = (fallback: number) => z.coerce.number().int().positive().default(fallback);
 const flag = z.enum(['true', 'false', '1', '0']).transform((value) => value === 'true' || value === '1');
+
+const addressPolicy = z.string().transform((list, context) => {
+  try {
+    return AddressPolicy.parse(list);
+  } catch (error) {
+    if (!(error instanceof AddressPolicyError)) throw error;
+    context.addIssue({ code: 'custom', message: error.message });
+    return z.NEVER;
+  }
+});
 
 const environment = z.object({
   HOST: z.string().min(1).default('127.0.0.1'),
@@ -25,6 +36,7 @@ const environment = z.object({
   CRAFT_MAX_UPLOAD_BYTES: positiveInteger(1024 * MIB),
   CRAFT_MAX_PREDICT_BYTES: positiveInteger(64 * MIB),
   CRAFT_RATE_LIMIT_PER_MINUTE: positiveInteger(6000),
+  CRAFT_ALLOWED_NETWORKS: addressPolicy.prefault(''),
   CRAFT_EMBEDDED_PROVIDER: flag.default(true),
   CRAFT_PROVIDER_PORT: z.coerce.number().int().min(0).max(65535).default(0),
   CRAFT_PROVIDER_URL: z.url().optional(),
@@ -61,6 +73,8 @@ export interface Config {
   maxUploadBytes: number;
   maxPredictBytes: number;
   rateLimitPerMinute: number;
+  /** Which addresses providers and image URLs may be at. */
+  addressPolicy: AddressPolicy;
   embeddedProvider: boolean;
   providerPort: number;
   /** Where a separately run embedded provider is reached. */
@@ -105,6 +119,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     maxUploadBytes: e.CRAFT_MAX_UPLOAD_BYTES,
     maxPredictBytes: e.CRAFT_MAX_PREDICT_BYTES,
     rateLimitPerMinute: e.CRAFT_RATE_LIMIT_PER_MINUTE,
+    addressPolicy: e.CRAFT_ALLOWED_NETWORKS,
     embeddedProvider: e.CRAFT_EMBEDDED_PROVIDER,
     providerPort: e.CRAFT_PROVIDER_PORT,
     providerUrl: e.CRAFT_PROVIDER_URL,

@@ -21,6 +21,15 @@ describe('readConfig', () => {
     expect(config.providerState).toBe(resolve('state/usage.jsonl'));
   });
 
+  it('reads which addresses may be called', () => {
+    expect(readConfig({}).addressPolicy.toString()).toBe('');
+    const { addressPolicy } = readConfig({ CRAFT_ALLOWED_NETWORKS: 'loopback, 10.0.0.0/8' });
+    expect(addressPolicy.toString()).toBe('loopback,10.0.0.0/8');
+    expect(() => readConfig({ CRAFT_ALLOWED_NETWORKS: 'loopback,10.0.0' })).toThrow(
+      /CRAFT_ALLOWED_NETWORKS: "10.0.0" is/,
+    );
+  });
+
   it('names every wrong variable and what it should look like', () => {
     const read = () =>
       readConfig({ PORT: '70000', CRAFT_SECRET_KEY: 'abc', REDIS_URL: 'localhost', CRAFT_COMPUTE: 'tpu' });
