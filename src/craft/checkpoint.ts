@@ -6,18 +6,19 @@ import {
   writeSafetensors,
 } from '../formats/safetensors.js';
 import type { AdamState } from './adam.js';
-import type { CmaEsState } from './cma-es.js';
 import { CheckpointError } from './errors.js';
 import { HEAD_PARAMETERS, type HeadWeights, headShapes, mapHead } from './head-weights.js';
 import type { CraftHyperparameters } from './hyperparameters.js';
 import { triangleLength } from './kernels.js';
 import type { TrainingProblem } from './problem.js';
+import type { SearchState } from './prompt-search.js';
 import { RANDOM_STATE_LENGTH } from './random.js';
+import { TextPromptSpace } from './text-prompt-space.js';
 
 /** Everything that training changes. What follows from the seed, such as the projection, is not part of it. */
 export interface TrainingState {
   generation: number;
-  search: CmaEsState;
+  search: SearchState;
   head: HeadWeights;
   adam: AdamState;
 }
@@ -37,9 +38,13 @@ const PREAMBLE_LENGTH = MAGIC.length + 4 + DIGEST_LENGTH;
 
 type Shapes = Record<string, { dtype: 'F64' | 'F32'; shape: number[] }>;
 
-function expectedShapes({ problem, hyperparameters }: TrainingIdentity): Shapes {
+const SEARCH = 'search.';
+
+/** Those of CMA-ES. What a search over words keeps grows with it: it looks at that itself. */
+function searchShapes({ problem, hyperparameters }: TrainingIdentity): Shapes {
+  if (problem.prompt.space === 'text') return {};
   const n = hyperparameters.intrinsic_dimension;
-  const shapes: Shapes = {
+  return {
     'search.mean': { dtype: 'F64', shape: [n] },
     'search.covariancePath': { dtype: 'F64', shape: [n] },
     'search.stepSizePath': { dtype: 'F64', shape: [n] },
@@ -47,6 +52,10 @@ function expectedShapes({ problem, hyperparameters }: TrainingIdentity): Shapes 
     'search.factor': { dtype: 'F64', shape: [triangleLength(n)] },
     'search.scalars': { dtype: 'F64', shape: [3 + RANDOM_STATE_LENGTH] },
   };
+}
+
+function headTensors({ problem, hyperparameters }: TrainingIdentity): Shapes {
+  const shapes: Shapes = {};
   const head = headShapes(problem.classCount, hyperparameters.head_hidden_width);
   for (const group of ['head', 'adam.first', 'adam.second']) {
     for (const parameter of HEAD_PARAMETERS) {
@@ -67,15 +76,20 @@ const bytesOf = (values: Int32Array | Float32Array) =>
 
 /** Hashes, so that a checkpoint neither repeats the problem nor can be continued with another one. */
 function identityMetadata({ problem, hyperparameters, seed }: TrainingIdentity): Record<string, string> {
-  const { classCount, contextTokens, contextWidth, plannedGenerations, labels, validationLabels } = problem;
-  const sizes = [classCount, contextTokens, contextWidth, plannedGenerations, labels.length, validationLabels.length];
+  const { classCount, prompt, plannedGenerations, labels, validationLabels } = problem;
+  const promptSizes = prompt.space === 'soft' ? [prompt.contextTokens, prompt.contextWidth] : [];
+  const sizes = [classCount, ...promptSizes, plannedGenerations, labels.length, validationLabels.length];
   const problemHash = sha256(
     JSON.stringify(sizes),
     bytesOf(labels),
     bytesOf(validationLabels),
-    bytesOf(problem.initialContext),
+    prompt.space === 'soft' ? bytesOf(prompt.initialContext) : new TextPromptSpace(prompt).vocabulary,
   );
-  const sorted = Object.entries(hyperparameters).sort(([a], [b]) => (a < b ? -1 : 1));
+  // What is not set counts as absent, as it was before it could be.
+  const set = Object.entries(hyperparameters).filter(
+    ([name, value]) => name !== 'prompt_consistency_weight' || value !== null,
+  );
+  const sorted = set.sort(([a], [b]) => (a < b ? -1 : 1));
   return {
     problem: problemHash.toString('hex'),
     hyperparameters: sha256(JSON.stringify(sorted)).toString('hex'),
@@ -83,17 +97,19 @@ function identityMetadata({ problem, hyperparameters, seed }: TrainingIdentity):
   };
 }
 
-/** @returns bytes for {@link decodeCheckpoint}; 8·n² bytes and a little more */
+/** @returns bytes for {@link decodeCheckpoint}; 8·n² bytes and a little more, of a search over words far fewer */
 export function encodeCheckpoint(state: TrainingState, identity: TrainingIdentity): Uint8Array {
   const values: Record<string, Float64Array | Float32Array> = {};
-  for (const [name, data] of Object.entries(state.search)) values[`search.${name}`] = data;
   for (const parameter of HEAD_PARAMETERS) {
     values[`head.${parameter}`] = state.head[parameter];
     values[`adam.first.${parameter}`] = state.adam.first[parameter];
     values[`adam.second.${parameter}`] = state.adam.second[parameter];
   }
   const tensors: Record<string, SafetensorsTensor> = {};
-  for (const [name, expected] of Object.entries(expectedShapes(identity))) {
+  for (const [name, data] of Object.entries(state.search)) {
+    tensors[SEARCH + name] = { dtype: 'F64', shape: [data.length], data };
+  }
+  for (const [name, expected] of Object.entries(headTensors(identity))) {
     tensors[name] = { ...expected, data: values[name] };
   }
   const payload = writeSafetensors(tensors, {
@@ -126,24 +142,19 @@ export function decodeCheckpoint(bytes: Uint8Array, identity: TrainingIdentity):
       throw new CheckpointError(`The checkpoint was made with ${cause}. Continue it with what it was started with.`);
     }
   }
-  for (const [name, { dtype, shape }] of Object.entries(expectedShapes(identity))) {
+  for (const [name, { dtype, shape }] of Object.entries({ ...searchShapes(identity), ...headTensors(identity) })) {
     const tensor = tensors.get(name);
     if (!tensor || tensor.dtype !== dtype || tensor.shape.join() !== shape.join()) {
       throw new CheckpointError(`The checkpoint lacks "${name}" as ${dtype} [${shape.join(', ')}].`);
     }
   }
-  const doubles = (name: string) => tensors.get(name)?.data as Float64Array;
+  const search = [...tensors].flatMap(([name, { dtype, data }]) =>
+    name.startsWith(SEARCH) && dtype === 'F64' ? [[name.slice(SEARCH.length), data as Float64Array] as const] : [],
+  );
   const head = (group: string) => mapHead((parameter) => tensors.get(`${group}.${parameter}`)?.data as Float32Array);
   return {
     generation: count(metadata, 'generation'),
-    search: {
-      mean: doubles('search.mean'),
-      covariancePath: doubles('search.covariancePath'),
-      stepSizePath: doubles('search.stepSizePath'),
-      covariance: doubles('search.covariance'),
-      factor: doubles('search.factor'),
-      scalars: doubles('search.scalars'),
-    },
+    search: Object.fromEntries(search),
     head: head('head'),
     adam: { first: head('adam.first'), second: head('adam.second'), step: count(metadata, 'adam_step') },
   };

@@ -15,7 +15,7 @@ export class NonFiniteLogitsError extends Error {
   override name = 'NonFiniteLogitsError';
 }
 
-/** CMA-ES was told a fitness that is NaN or infinite. */
+/** A search was told a fitness that is NaN or infinite. */
 export class NonFiniteFitnessError extends Error {
   override name = 'NonFiniteFitnessError';
 }

@@ -43,6 +43,13 @@ export const craftHyperparametersSchema = z
       .max(1e6)
       .default(0.1)
       .describe('Weight w of the prediction-consistent (KL) terms in the loss of the prompt and in that of the head.'),
+    prompt_consistency_weight: z
+      .number()
+      .min(0)
+      .max(1e6)
+      .nullable()
+      .default(null)
+      .describe('Weight of the KL term in the loss of the prompt alone; null: as consistency_weight.'),
     consistency_switch: z
       .number()
       .min(1)
@@ -77,6 +84,45 @@ export type CraftHyperparameters = z.output<typeof craftHyperparametersSchema>;
 
 /** What a caller may leave out. */
 export type CraftHyperparametersInput = z.input<typeof craftHyperparametersSchema>;
+
+/**
+ * The defaults of text prompts, where they are others: chosen on training images held out in turn. Words move a prompt in
+ * steps, so that a pull towards the head only keeps it where it is; and there are few generations for the head to learn in.
+ * `npm run bench:text-search` shows what they give on test images.
+ */
+const TEXT_DEFAULTS: CraftHyperparametersInput = {
+  prompt_consistency_weight: 0,
+  consistency_weight: 0.5,
+  consistency_switch: 1,
+  head_epochs_per_generation: 32,
+};
+
+type Shape = typeof craftHyperparametersSchema.shape;
+
+/** As callers send them: what is left out is filled in once it is known what prompts are made of. */
+export const craftHyperparametersInputSchema = z
+  .strictObject(
+    Object.fromEntries(
+      Object.entries(craftHyperparametersSchema.shape).map(([name, field]) => {
+        const text = TEXT_DEFAULTS[name as keyof CraftHyperparametersInput];
+        const description = `${field.description}${text === undefined ? '' : ` Default for text prompts: ${text}.`}`;
+        // A default of the documentation only.
+        return [name, field.unwrap().optional().meta({ description, default: field.def.defaultValue })];
+      }),
+    ) as { [Name in keyof Shape]: z.ZodOptional<ReturnType<Shape[Name]['unwrap']>> },
+  )
+  .describe('Hyperparameters of CraFT. Every one is optional.');
+
+export function fillHyperparameters(given: CraftHyperparametersInput, space: 'soft' | 'text'): CraftHyperparameters {
+  const said = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  return craftHyperparametersSchema.parse({ ...(space === 'text' ? TEXT_DEFAULTS : {}), ...said });
+}
+
+/** The weight w of the prompt's loss. */
+export function promptWeightOf({ prompt_consistency_weight: own, consistency_weight }: CraftHyperparameters): number {
+  // Absent in jobs that were created before it had a weight of its own.
+  return own ?? consistency_weight;
+}
 
 /** Half the width of the search box, or null where the search is unbounded. */
 export function boundOf(hyperparameters: CraftHyperparameters): number | null {

@@ -1,19 +1,21 @@
 import { NonFiniteLogitsError, ScoringContractError } from './errors.js';
+import type { Prompts } from './prompts.js';
 
 /** Prompts for the black box to score on every image of a set. */
 export interface ScoringRequest {
-  purpose: 'candidates' | 'centre' | 'validation';
+  /** Elites were scored before, and only their losses are wanted afresh. */
+  purpose: 'candidates' | 'elites' | 'centre' | 'validation';
   imageSet: 'training' | 'validation';
-  /** [P, m, d] */
-  prompts: Float32Array;
-  /** P */
-  promptCount: number;
+  prompts: Prompts;
 }
 
 /** Takes the logits, [images, C], of one prompt. The array belongs to the trainer from then on. */
 export type ReceiveLogits = (promptIndex: number, logits: Float32Array) => void;
 
-/** Calls `receive` exactly once per prompt, in any order, then resolves. */
+/**
+ * Calls `receive` exactly once per prompt, in any order, then resolves. May be called again before it has resolved: the
+ * centre is scored on both image sets at once.
+ */
 export type Score = (request: ScoringRequest, receive: ReceiveLogits) => Promise<void>;
 
 /**
@@ -29,14 +31,15 @@ export async function scorePrompts<T>(
   classCount: number,
   evaluate: (logits: Float32Array) => Promise<T>,
 ): Promise<T[]> {
+  const promptCount = request.prompts.count;
   const evaluations = new Map<number, Promise<T>>();
   const failures: unknown[] = [];
   let open = true;
   const receive: ReceiveLogits = (promptIndex, logits) => {
     try {
       if (!open) throw new ScoringContractError(`Logits of prompt ${promptIndex} arrived after scoring had ended.`);
-      if (!Number.isInteger(promptIndex) || promptIndex < 0 || promptIndex >= request.promptCount) {
-        throw new ScoringContractError(`There is no prompt ${promptIndex} among ${request.promptCount}.`);
+      if (!Number.isInteger(promptIndex) || promptIndex < 0 || promptIndex >= promptCount) {
+        throw new ScoringContractError(`There is no prompt ${promptIndex} among ${promptCount}.`);
       }
       if (evaluations.has(promptIndex)) throw new ScoringContractError(`Prompt ${promptIndex} was answered twice.`);
       checkLogits(logits, promptIndex, imageCount, classCount);
@@ -56,10 +59,10 @@ export async function scorePrompts<T>(
   open = false;
   await Promise.allSettled(evaluations.values());
   if (failures.length > 0) throw failures[0];
-  if (evaluations.size !== request.promptCount) {
-    throw new ScoringContractError(`Only ${evaluations.size} of ${request.promptCount} prompts were answered.`);
+  if (evaluations.size !== promptCount) {
+    throw new ScoringContractError(`Only ${evaluations.size} of ${promptCount} prompts were answered.`);
   }
-  return Promise.all(Array.from({ length: request.promptCount }, (_, index) => evaluations.get(index) as Promise<T>));
+  return Promise.all(Array.from({ length: promptCount }, (_, index) => evaluations.get(index) as Promise<T>));
 }
 
 function checkLogits(logits: Float32Array, promptIndex: number, imageCount: number, classCount: number): void {

@@ -1,19 +1,20 @@
 import { type AdamOptions, initialAdamState } from './adam.js';
 import { decodeCheckpoint, encodeCheckpoint, type TrainingIdentity, type TrainingState } from './checkpoint.js';
-import { CmaEs } from './cma-es.js';
 import type { Compute } from './compute.js';
 import { CheckpointError, TrainerStateError, TrainingDivergedError } from './errors.js';
 import { type HeadWeights, initialHead } from './head-weights.js';
-import { boundOf, type CraftHyperparameters } from './hyperparameters.js';
+import { type CraftHyperparameters, promptWeightOf } from './hyperparameters.js';
 import { crossEntropy, promptLoss } from './losses.js';
 import { accuracy } from './metrics.js';
 import { checkProblem, type TrainingProblem } from './problem.js';
-import { PromptGenerator } from './prompt-generator.js';
+import { openSearch, type PromptSearch } from './prompt-search.js';
+import type { LearnedPrompt, Prompts } from './prompts.js';
 import { Random } from './random.js';
 import { RefinementHead } from './refinement-head.js';
 import { type Score, type ScoringRequest, scorePrompts } from './scoring.js';
 
 export type { TrainingProblem } from './problem.js';
+export type { LearnedPrompt, PromptProblem, Prompts } from './prompts.js';
 export type { ReceiveLogits, Score, ScoringRequest } from './scoring.js';
 
 /** What one generation achieved. Accuracies run from 0 to 1, losses are in nats. */
@@ -24,8 +25,10 @@ export interface GenerationReport {
   bestFitness: number;
   /** Mean loss of the candidates. */
   meanFitness: number;
-  /** σ of CMA-ES after the generation. */
+  /** How far the search still reaches after the generation: σ of CMA-ES, or the spread over words from 1 to 0. */
   stepSize: number;
+  /** The current prompt, where it is a text. */
+  template: string | null;
   /** Loss of the centre on the training images, comparable with the candidates' (the head before its epoch). */
   centreLoss: number;
   /** On the training images at the centre, refined by the head after its epoch. */
@@ -46,10 +49,7 @@ export interface GenerationReport {
 
 /** What is kept after training. */
 export interface AdapterWeights {
-  /** [m·d] */
-  context: Float32Array;
-  contextTokens: number;
-  contextWidth: number;
+  prompt: LearnedPrompt;
   head: HeadWeights;
   classCount: number;
 }
@@ -64,8 +64,7 @@ export class CraftTrainer {
   private readonly problem: TrainingProblem;
   private readonly hyperparameters: CraftHyperparameters;
   private readonly seed: number;
-  private readonly generator: PromptGenerator;
-  private readonly search: CmaEs;
+  private readonly search: PromptSearch;
   private readonly head: RefinementHead;
   private state: 'ready' | 'running' | 'failed' = 'ready';
 
@@ -74,16 +73,8 @@ export class CraftTrainer {
     this.problem = problem;
     this.hyperparameters = hyperparameters;
     this.seed = seed;
-    const { intrinsic_dimension: n, head_hidden_width: width, projection_std: std } = hyperparameters;
-    this.generator = new PromptGenerator(problem.initialContext, n, std, seed);
-    const searchOptions = {
-      dimension: n,
-      populationSize: hyperparameters.population_size,
-      initialStepSize: hyperparameters.initial_step_size,
-      bound: boundOf(hyperparameters),
-      seed,
-    };
-    this.search = new CmaEs(searchOptions, state?.search);
+    const { head_hidden_width: width } = hyperparameters;
+    this.search = openSearch(problem, hyperparameters, seed, state?.search);
     this.head = new RefinementHead(
       compute,
       state?.head ?? initialHead(problem.classCount, width, Random.stream(seed, 'head')),
@@ -154,19 +145,24 @@ export class CraftTrainer {
 
   private async generationOf(score: Score): Promise<GenerationReport> {
     const { classCount, labels, validationLabels } = this.problem;
-    const { population_size: populationSize, consistency_weight: weight } = this.hyperparameters;
+    const { consistency_weight: headWeight } = this.hyperparameters;
+    const weight = promptWeightOf(this.hyperparameters);
 
-    const candidates = this.generator.generate(this.search.ask());
-    const fitness = await this.scoreSet(score, 'candidates', 'training', candidates, async (logits) => {
+    const candidates = this.search.ask();
+    // Without the KL term losses do not change as the head does.
+    const elites = weight === 0 ? null : this.search.elites();
+    const lossOf = async (logits: Float32Array) => {
       return promptLoss(logits, await this.head.refine(logits), labels, classCount, weight);
-    });
-    this.search.tell(fitness);
+    };
+    const fitness = await this.scoreSet(score, 'candidates', 'training', candidates, lossOf);
+    const eliteFitness = elites && (await this.scoreSet(score, 'elites', 'training', elites, lossOf));
+    this.search.tell(fitness, eliteFitness);
 
-    const context = this.generator.generate(this.search.centre);
-    const [logits] = await this.scoreSet(score, 'centre', 'training', context, async (received) => received);
+    const centre = this.search.centre();
+    const { logits, validationLogits } = await this.scoreCentre(score, centre);
     const centreLoss = promptLoss(logits, await this.head.refine(logits), labels, classCount, weight);
     const consistencyActive = this.isConsistencyActive();
-    const headLoss = await this.trainHead(logits, consistencyActive ? weight : 0);
+    const headLoss = await this.trainHead(logits, consistencyActive ? headWeight : 0);
     const trained = await this.head.refine(logits);
     if (!trained.every(Number.isFinite)) {
       throw new TrainingDivergedError(
@@ -174,17 +170,13 @@ export class CraftTrainer {
       );
     }
 
-    let refined: Float32Array | null = null;
-    if (validationLabels.length > 0) {
-      [refined] = await this.scoreSet(score, 'validation', 'validation', context, (received) => {
-        return this.head.refine(received);
-      });
-    }
+    const refined = validationLogits && (await this.head.refine(validationLogits));
     return {
       generation: this.generation,
       bestFitness: Math.min(...fitness),
       meanFitness: fitness.reduce((sum, value) => sum + value, 0) / fitness.length,
       stepSize: this.search.stepSize,
+      template: centre.kind === 'template' ? centre.templates[0] : null,
       centreLoss,
       trainAccuracy: accuracy(trained, labels, classCount),
       blackBoxTrainAccuracy: accuracy(logits, labels, classCount),
@@ -192,21 +184,39 @@ export class CraftTrainer {
       validationLoss: refined && crossEntropy(refined, validationLabels, classCount),
       headLoss,
       consistencyActive,
-      candidateEvaluations: this.generation * populationSize,
+      candidateEvaluations: this.generation * this.hyperparameters.population_size,
     };
+  }
+
+  /**
+   * The centre on both image sets at once: the black box knows nothing of the head that is trained in between, and each
+   * wait for it that nothing else fills is time lost.
+   */
+  private async scoreCentre(
+    score: Score,
+    centre: Prompts,
+  ): Promise<{ logits: Float32Array; validationLogits: Float32Array | null }> {
+    const asReceived = async (received: Float32Array) => received;
+    const training = this.scoreSet(score, 'centre', 'training', centre, asReceived);
+    const validation =
+      this.problem.validationLabels.length > 0
+        ? this.scoreSet(score, 'validation', 'validation', centre, asReceived)
+        : Promise.resolve([null]);
+    // One that fails does not leave the other behind.
+    await Promise.allSettled([training, validation]);
+    return { logits: (await training)[0], validationLogits: (await validation)[0] };
   }
 
   private scoreSet<T>(
     score: Score,
     purpose: ScoringRequest['purpose'],
     imageSet: ScoringRequest['imageSet'],
-    prompts: Float32Array,
+    prompts: Prompts,
     evaluate: (logits: Float32Array) => Promise<T>,
   ): Promise<T[]> {
-    const { classCount, labels, validationLabels, initialContext } = this.problem;
-    const promptCount = prompts.length / initialContext.length;
+    const { classCount, labels, validationLabels } = this.problem;
     const imageCount = imageSet === 'training' ? labels.length : validationLabels.length;
-    return scorePrompts(score, { purpose, imageSet, prompts, promptCount }, imageCount, classCount, evaluate);
+    return scorePrompts(score, { purpose, imageSet, prompts }, imageCount, classCount, evaluate);
   }
 
   /** The KL term of the head loss is off once more than 1/n_switch of the planned candidates are spent. */
@@ -246,12 +256,10 @@ export class CraftTrainer {
     return encodeCheckpoint(state, { problem, hyperparameters, seed });
   }
 
-  /** The adapter as of now: the context at the centre of the search, and the head. */
+  /** The adapter as of now: the prompt at the centre of the search, and the head. */
   async adapter(): Promise<AdapterWeights> {
     this.requireReady();
-    const { contextTokens, contextWidth, classCount } = this.problem;
-    const context = this.generator.generate(this.search.centre);
-    return { context, contextTokens, contextWidth, head: this.head.weights(), classCount };
+    return { prompt: this.search.learned(), head: this.head.weights(), classCount: this.problem.classCount };
   }
 
   private requireReady(): void {

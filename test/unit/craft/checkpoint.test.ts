@@ -1,7 +1,10 @@
+import { createHash } from 'node:crypto';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { decodeCheckpoint, encodeCheckpoint } from '../../../src/craft/checkpoint.js';
 import { type Compute, selectCompute } from '../../../src/craft/compute.js';
 import { CheckpointError } from '../../../src/craft/errors.js';
 import { craftHyperparametersSchema } from '../../../src/craft/hyperparameters.js';
+import { RANDOM_STATE_LENGTH } from '../../../src/craft/random.js';
 import { CraftTrainer } from '../../../src/craft/trainer.js';
 import { syntheticProblem } from './synthetic-problem.js';
 
@@ -56,7 +59,10 @@ describe('checkpoint', () => {
     const others = {
       problem: { ...problem, labels: problem.labels.toReversed() },
       planned: { ...problem, plannedGenerations: 7 },
-      start: { ...problem, initialContext: problem.initialContext.map((value) => value + 1) },
+      start: {
+        ...problem,
+        prompt: { ...problem.prompt, initialContext: problem.prompt.initialContext.map((value) => value + 1) },
+      },
     };
     for (const other of Object.values(others)) {
       expect(() => CraftTrainer.restore(bytes, other, hyperparameters, 1, compute)).toThrow(/another training problem/);
@@ -69,5 +75,66 @@ describe('checkpoint', () => {
   it('does not mind the order in which hyperparameters are written', () => {
     const reordered = Object.fromEntries(Object.entries(hyperparameters).reverse()) as typeof hyperparameters;
     expect(CraftTrainer.restore(bytes, problem, reordered, 1, compute).generation).toBe(1);
+  });
+});
+
+describe('the checkpoint of a soft prompt', () => {
+  const quarters = (length: number) => Float32Array.from({ length }, (_, i) => i / 4);
+  const halves = (length: number) => Float64Array.from({ length }, (_, i) => i / 2);
+  const head = { w1: quarters(6), b1: quarters(2), w2: quarters(6), b2: quarters(3) };
+  const state = {
+    generation: 4,
+    search: {
+      mean: halves(3),
+      covariancePath: halves(3),
+      stepSizePath: halves(3),
+      covariance: halves(6),
+      factor: halves(6),
+      scalars: halves(3 + RANDOM_STATE_LENGTH),
+    },
+    head,
+    adam: { first: head, second: head, step: 8 },
+  };
+  const identity = {
+    problem: {
+      classCount: 3,
+      labels: Int32Array.of(0, 1, 2),
+      validationLabels: Int32Array.of(1),
+      prompt: { space: 'soft', contextTokens: 2, contextWidth: 4, initialContext: quarters(8) },
+      plannedGenerations: 6,
+    },
+    hyperparameters: craftHyperparametersSchema.parse({
+      intrinsic_dimension: 3,
+      population_size: 6,
+      head_hidden_width: 2,
+    }),
+    seed: 5,
+  } as const;
+
+  it('has not changed by a bit since there are prompts of other kinds', () => {
+    const digest = createHash('sha256').update(encodeCheckpoint(state, identity)).digest('hex');
+    expect(digest).toBe('61c416d68465140a4e7280bf4f68c2d54b331e001b428d9f648275f64aa9ae01');
+  });
+
+  it('holds the whole state', () => {
+    expect(decodeCheckpoint(encodeCheckpoint(state, identity), identity)).toEqual(state);
+  });
+
+  it('is refused without a part of the search', () => {
+    const { factor: _, ...search } = state.search;
+    const bytes = encodeCheckpoint({ ...state, search }, identity);
+    expect(() => decodeCheckpoint(bytes, identity)).toThrow(/lacks "search.factor" as F64 \[6\]/);
+  });
+
+  it('is none of a text prompt', () => {
+    const prompt = {
+      space: 'text',
+      startTemplate: 'a {}.',
+      templates: [] as string[],
+      words: [] as string[],
+      descriptions: false,
+    } as const;
+    const textual = { ...identity, problem: { ...identity.problem, prompt } };
+    expect(() => decodeCheckpoint(encodeCheckpoint(state, identity), textual)).toThrow(/another training problem/);
   });
 });

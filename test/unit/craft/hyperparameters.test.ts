@@ -10,6 +10,7 @@ describe('hyperparameters', () => {
       projection_std: 0.2,
       bound: 5,
       consistency_weight: 0.1,
+      prompt_consistency_weight: null,
       consistency_switch: 4,
       head_hidden_width: 256,
       head_learning_rate: 1e-3,

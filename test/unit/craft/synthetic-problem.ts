@@ -1,5 +1,5 @@
 import { Random } from '../../../src/craft/random.js';
-import type { Score, TrainingProblem } from '../../../src/craft/trainer.js';
+import type { PromptProblem, Prompts, Score, TrainingProblem } from '../../../src/craft/trainer.js';
 
 export interface SyntheticOptions {
   seed?: number;
@@ -9,11 +9,20 @@ export interface SyntheticOptions {
   plannedGenerations?: number;
 }
 
+/** A training problem whose prompts are soft. */
+export type SoftProblem = TrainingProblem & { prompt: PromptProblem & { space: 'soft' } };
+
+/** The values [P, m, d] of soft prompts. */
+export function contextsOf(prompts: Prompts): Float32Array {
+  if (prompts.kind !== 'context') throw new TypeError('These are no soft prompts.');
+  return prompts.values;
+}
+
 /**
  * A black box made of random numbers: class c is the point T_c + B·context, an image is a noisy point near a rotation of
  * its class's, and the logits are their inner products. A good context makes the two agree better.
  */
-export function syntheticProblem(options: SyntheticOptions = {}): { problem: TrainingProblem; score: Score } {
+export function syntheticProblem(options: SyntheticOptions = {}): { problem: SoftProblem; score: Score } {
   const { seed = 1, classCount = 5, imagesPerClass = 6, validationPerClass = 2, plannedGenerations = 6 } = options;
   const width = 8;
   const contextTokens = 2;
@@ -55,18 +64,17 @@ export function syntheticProblem(options: SyntheticOptions = {}): { problem: Tra
     return logits;
   };
   const score: Score = async (request, receive) => {
-    for (let p = 0; p < request.promptCount; p++) {
-      const context = request.prompts.subarray(p * contextLength, (p + 1) * contextLength);
+    const contexts = contextsOf(request.prompts);
+    for (let p = 0; p < request.prompts.count; p++) {
+      const context = contexts.subarray(p * contextLength, (p + 1) * contextLength);
       receive(p, logitsOf(images[request.imageSet], context));
     }
   };
-  const problem: TrainingProblem = {
+  const problem: SoftProblem = {
     classCount,
     labels,
     validationLabels,
-    contextTokens,
-    contextWidth,
-    initialContext: normals(contextLength, 0.1),
+    prompt: { space: 'soft', contextTokens, contextWidth, initialContext: normals(contextLength, 0.1) },
     plannedGenerations,
   };
   return { problem, score };

@@ -12,7 +12,7 @@ import { type CraftHyperparametersInput, craftHyperparametersSchema } from '../.
 import { accuracy } from '../../../src/craft/metrics.js';
 import { RefinementHead } from '../../../src/craft/refinement-head.js';
 import { CraftTrainer, type GenerationReport, type Score, type ScoringRequest } from '../../../src/craft/trainer.js';
-import { type SyntheticOptions, syntheticProblem } from './synthetic-problem.js';
+import { contextsOf, type SyntheticOptions, syntheticProblem } from './synthetic-problem.js';
 
 const small = (input: CraftHyperparametersInput = {}) => {
   return craftHyperparametersSchema.parse({
@@ -96,16 +96,50 @@ describe('CraftTrainer', () => {
       requests.push(request);
       return score(request, receive);
     });
-    const summary = requests.map(({ purpose, imageSet, promptCount }) => [purpose, imageSet, promptCount]);
+    const summary = requests.map(({ purpose, imageSet, prompts }) => [purpose, imageSet, prompts.count]);
     expect(summary).toEqual([
       ['candidates', 'training', 8],
       ['centre', 'training', 1],
       ['validation', 'validation', 1],
     ]);
-    expect(requests[0].prompts).toHaveLength(8 * 8);
-    expect(requests[1].prompts).toEqual((await trainer.adapter()).context);
+    expect(contextsOf(requests[0].prompts)).toHaveLength(8 * 8);
+    expect((await trainer.adapter()).prompt).toEqual({
+      space: 'soft',
+      contextTokens: 2,
+      contextWidth: 4,
+      context: contextsOf(requests[1].prompts),
+    });
+    expect(report.template).toBeNull();
     expect(requests[2].prompts).toEqual(requests[1].prompts);
     expect(report).toMatchObject({ generation: 1, candidateEvaluations: 8 });
+  });
+
+  it('waits for the centre on both image sets at once', async () => {
+    const { trainer, score } = create();
+    let both = () => {};
+    const bothAsked = new Promise<void>((resolve) => {
+      both = resolve;
+    });
+    const report = await trainer.runGeneration(async (request, receive) => {
+      if (request.purpose === 'validation') both();
+      if (request.purpose !== 'candidates') await bothAsked;
+      await score(request, receive);
+    });
+    expect(report.validationAccuracy).not.toBeNull();
+  });
+
+  it.each(['centre', 'validation'] as const)('leaves nothing in flight when the %s fails', async (failing) => {
+    const { trainer, score } = create();
+    let inFlight = 0;
+    const generation = trainer.runGeneration(async (request, receive) => {
+      if (request.purpose === failing) throw new Error('out of order');
+      inFlight++;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      await score(request, receive);
+      inFlight--;
+    });
+    await expect(generation).rejects.toThrow('out of order');
+    expect(inFlight).toBe(0);
   });
 
   it('does without validation images', async () => {
@@ -132,13 +166,9 @@ describe('CraftTrainer', () => {
 
     const adapter = await trainer.adapter();
     let logits = new Float32Array();
-    const request = {
-      purpose: 'validation',
-      imageSet: 'validation',
-      prompts: adapter.context,
-      promptCount: 1,
-    } as const;
-    await score(request, (_, received) => {
+    if (adapter.prompt.space !== 'soft') throw new TypeError('This is no soft prompt.');
+    const prompts = { kind: 'context', count: 1, values: adapter.prompt.context } as const;
+    await score({ purpose: 'validation', imageSet: 'validation', prompts }, (_, received) => {
       logits = received as Float32Array<ArrayBuffer>;
     });
     const refined = refineLogits(adapter.head, logits);
@@ -198,7 +228,7 @@ describe('CraftTrainer', () => {
     const bytes = await trainer.serialise();
     const asked: Float32Array[] = [];
     const failing: Score = async (request) => {
-      asked.push(request.prompts);
+      asked.push(contextsOf(request.prompts));
       throw new Error('the network is gone');
     };
     await expect(trainer.runGeneration(failing)).rejects.toThrow('the network is gone');
@@ -292,12 +322,18 @@ describe('CraftTrainer', () => {
     { labels: Int32Array.of(0, 5) },
     { labels: Int32Array.of(0, -1) },
     { validationLabels: Int32Array.of(9) },
-    { contextTokens: 3 },
-    { contextWidth: 0 },
-    { initialContext: new Float32Array(8).fill(Number.NaN) },
     { plannedGenerations: 0 },
   ])('rejects the problem with %j', (change) => {
     const { problem } = syntheticProblem();
     expect(() => CraftTrainer.create({ ...problem, ...change }, small(), 1, compute)).toThrow(InvalidProblemError);
   });
+
+  it.each([{ contextTokens: 3 }, { contextWidth: 0 }, { initialContext: new Float32Array(8).fill(Number.NaN) }])(
+    'rejects the soft prompt with %j',
+    (change) => {
+      const { problem } = syntheticProblem();
+      const changed = { ...problem, prompt: { ...problem.prompt, ...change } };
+      expect(() => CraftTrainer.create(changed, small(), 1, compute)).toThrow(InvalidProblemError);
+    },
+  );
 });
