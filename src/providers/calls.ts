@@ -1,6 +1,6 @@
 /**
- * How one scoring of P prompts on N images is cut into provider calls. The plan counts these calls before a job starts
- * and the scorer sends them, so that what is promised is what is spent.
+ * How one scoring of P prompts on N images and C classes is cut into provider calls. The plan counts these calls before a
+ * job starts and the scorer sends them, so that what is promised is what is spent.
  */
 export interface CallRange {
   /** Position among the calls of one generation. */
@@ -8,13 +8,24 @@ export interface CallRange {
   firstPrompt: number;
   promptCount: number;
   firstImage: number;
+  /** 0 of a call that embeds texts. */
   imageCount: number;
+  firstClass: number;
+  classCount: number;
+  /** Whether class 0 is asked about once more, because scores are comparable within one request only. */
+  anchored: boolean;
 }
 
 /** Everything that decides the cut. A job's plan keeps it; what is absent limits nothing. */
 export interface CallLimits {
   promptsPerRequest: number;
   imagesPerRequest: number;
+  /** Fewer than the classes: they are asked about in rounds. */
+  classesPerRequest?: number;
+  /** Whether rounds need an anchor to be compared by. */
+  anchored?: boolean;
+  /** Whether calls embed texts, whatever images they are compared with then. */
+  embedsTexts?: boolean;
   /** Prompts × images. */
   imageQueriesPerRequest?: number;
   /** What prompts and images may take together, and what one prompt takes of it. */
@@ -30,35 +41,57 @@ interface Part {
 }
 
 /**
- * Cuts prompts and images into as few calls as the limits allow, prompts outermost. Both axes fall into equal parts
- * (sizes differ by one at most), but for images where only unequal parts keep to the bytes of a request.
+ * Cuts prompts, classes and images into as few calls as the limits allow, prompts outermost. Each axis falls into equal
+ * parts (sizes differ by one at most), but for images where only unequal parts keep to the bytes of a request.
  * @param imageSizes encoded bytes of each image
  */
 export function cutIntoCalls(
   promptCount: number,
   imageSizes: readonly number[],
+  classCount: number,
   limits: CallLimits,
   firstChunk = 0,
 ): CallRange[] {
   const calls: CallRange[] = [];
-  const { promptParts, imageParts } = chooseParts(promptCount, imageSizes, limits);
+  const { promptParts, imageParts } = limits.embedsTexts
+    ? { promptParts: partsOf(promptCount, limits.promptsPerRequest), imageParts: [{ first: 0, count: 0 }] }
+    : chooseParts(promptCount, imageSizes, limits);
   for (const prompts of promptParts) {
-    for (const images of imageParts) {
-      calls.push({
-        chunk: firstChunk + calls.length,
-        firstPrompt: prompts.first,
-        promptCount: prompts.count,
-        firstImage: images.first,
-        imageCount: images.count,
-      });
+    for (const classes of classGroups(classCount, limits)) {
+      for (const images of imageParts) {
+        calls.push({
+          chunk: firstChunk + calls.length,
+          firstPrompt: prompts.first,
+          promptCount: prompts.count,
+          firstImage: images.first,
+          imageCount: images.count,
+          firstClass: classes.first,
+          classCount: classes.count,
+          anchored: limits.anchored === true && classes.first > 0,
+        });
+      }
     }
   }
   return calls;
 }
 
-/** A prompt evaluation is charged to the call that carries the first of its images. */
+/** A prompt evaluation is charged to the call that carries the first of its images and classes. */
 export function promptEvaluationsOf(call: CallRange): number {
-  return call.firstImage === 0 ? call.promptCount : 0;
+  return call.firstImage === 0 && call.firstClass === 0 ? call.promptCount : 0;
+}
+
+/** The classes that a call names, in the order of its answer. */
+export function classIndicesOf({ firstClass, classCount, anchored }: CallRange): number[] {
+  const own = Array.from({ length: classCount }, (_, i) => firstClass + i);
+  return anchored ? [0, ...own] : own;
+}
+
+/** Rounds of classes. With an anchor each but the first has room for one class less. */
+function classGroups(classCount: number, { classesPerRequest = classCount, anchored }: CallLimits): Part[] {
+  if (classCount <= classesPerRequest) return [{ first: 0, count: classCount }];
+  if (!anchored) return partsOf(classCount, classesPerRequest);
+  const [{ count }, ...rest] = partsOf(classCount - 1, classesPerRequest - 1);
+  return [{ first: 0, count: count + 1 }, ...rest.map((part) => ({ first: part.first + 1, count: part.count }))];
 }
 
 /** The largest image that fits in a request, next to one prompt. */
@@ -111,6 +144,10 @@ function cutImages(sizes: readonly number[], promptsPerCall: number, limits: Cal
   const fits = ({ first, count }: Part) =>
     sizes.slice(first, first + count).reduce((sum, size) => sum + bytesOf(size), 0) <= bytes;
   return equal.every(fits) ? equal : filled;
+}
+
+function partsOf(total: number, mostInOne: number): Part[] {
+  return equalParts(total, Math.ceil(total / mostInOne));
 }
 
 function equalParts(total: number, parts: number): Part[] {

@@ -10,6 +10,8 @@ export type Billing = 'unbilled' | 'unknown' | 'billed';
 export class ProviderCallError extends ProviderError {
   readonly billing: Billing;
   readonly retryable: boolean;
+  /** The HTTP status of the provider's answer, where there was one. */
+  readonly providerStatus?: number;
   /** The `code` in the provider's own error answer, where it sent one. */
   readonly providerCode?: string;
 
@@ -19,10 +21,12 @@ export class ProviderCallError extends ProviderError {
     billing: Billing;
     retryable: boolean;
     retryAfterSeconds?: number;
+    providerStatus?: number;
     providerCode?: string;
     cause?: unknown;
   }) {
     super(detail);
+    this.providerStatus = detail.providerStatus;
     this.providerCode = detail.providerCode;
     this.billing = detail.billing;
     this.retryable = detail.retryable;

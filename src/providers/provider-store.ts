@@ -1,29 +1,18 @@
 import { type Database, Prisma } from '../db/client.js';
 import type { Provider as ProviderRow } from '../db/generated/client.js';
-import { ConflictError, InvalidRequestError, NotFoundError } from '../errors.js';
+import { ConflictError, NotFoundError } from '../errors.js';
 import { newId } from '../ids.js';
+import type { AddressPolicy } from '../outgoing/address-policy.js';
+import { checkUrl } from '../outgoing/resolve-host.js';
 import { createProvider, describeProvider } from './protocols.js';
-import type { Provider, ProviderCapabilities, ProviderLimits, ProviderPrices } from './provider.js';
+import type { EmbeddingProvider, Provider } from './provider.js';
 import type { ProviderConnection } from './provider-connection.js';
-import type { Credentials, OpenInferenceSettings, ProviderInput, ProviderPatch } from './provider-record.js';
+import { checkPatch } from './provider-patch.js';
+import type { Credentials, ProviderInput, ProviderPatch, ProviderSettings } from './provider-record.js';
+import { limitColumns, type ProviderInfo, priceColumns, toInfo } from './provider-row.js';
 import { type AmountLimits, toAmountLimits } from './query-limits.js';
-
-/** A registered provider without its credentials. */
-export interface ProviderInfo {
-  id: string;
-  name: string;
-  protocol: string;
-  baseUrl: string;
-  remoteModel: string;
-  hasCredentials: boolean;
-  settings: OpenInferenceSettings;
-  capabilities: ProviderCapabilities;
-  /** As registered; what a job uses also respects the provider's own maxima. */
-  limits: ProviderLimits;
-  prices: ProviderPrices;
-  createdAt: Date;
-  updatedAt: Date;
-}
+import { refuseTokenPrices } from './token-prices.js';
+import type { ObserveAnswer } from './transport.js';
 
 /** Encrypts and decrypts credentials; bound to their owner's id. */
 export interface CredentialBox {
@@ -57,7 +46,18 @@ export class ProviderStore {
     private readonly database: Database,
     private readonly box: CredentialBox,
     private readonly accounts: ProviderAccounts,
+    private addresses: AddressPolicy,
   ) {}
+
+  /** Which addresses are called, for processes that are to call the same. */
+  get addressPolicy(): AddressPolicy {
+    return this.addresses;
+  }
+
+  /** Lets this process call an address of the service's own. */
+  trust(url: string): void {
+    this.addresses = this.addresses.withOrigin(url);
+  }
 
   /**
    * Registers a provider after asking it what it can do.
@@ -67,8 +67,10 @@ export class ProviderStore {
     const taken = await this.database.provider.findFirst({ where: { name: input.name, deletedAt: null } });
     if (taken) throw nameTaken(input.name);
     const id = newId('prov-');
-    const connection = toConnection(id, input);
+    await checkUrl(input.base_url, this.addresses, 'base_url');
+    const connection = toConnection(id, input, this.addresses);
     const capabilities = await describeProvider(connection);
+    refuseTokenPrices(input.prices, capabilities, input.protocol);
     try {
       const row = await this.database.$transaction(async (tx) => {
         const created = await tx.provider.create({
@@ -79,11 +81,10 @@ export class ProviderStore {
             baseUrl: input.base_url,
             remoteModel: input.remote_model,
             credentials: this.sealed(input.credentials ?? null, id),
-            settings: input.settings,
-            capabilities: { ...capabilities },
+            settings: input.settings as unknown as Prisma.InputJsonObject,
+            capabilities: capabilities as unknown as Prisma.InputJsonObject,
             ...limitColumns(input.limits),
-            pricePerRequestNanoUsd: toNanoUsd(input.prices.per_request_usd),
-            pricePerImageQueryNanoUsd: toNanoUsd(input.prices.per_image_query_usd),
+            ...priceColumns(input.prices),
           },
         });
         const { total, daily } = input.budget;
@@ -102,14 +103,15 @@ export class ProviderStore {
 
   /**
    * Changes a provider; when where or how it is reached changes, it is asked again what it can do.
-   * @throws InvalidRequestError when stored credentials would go to another host; ConflictError when the record changed
-   * meanwhile
+   * @throws InvalidRequestError when the patch does not go with the record, or stored credentials would go to another host;
+   * ConflictError when the record changed meanwhile
    */
   async update(id: string, patch: ProviderPatch): Promise<ProviderInfo> {
     const row = await this.row(id);
-    refuseCredentialsElsewhere(row, patch);
-    const { per_request_usd: perRequest, per_image_query_usd: perImageQuery } = patch.prices ?? {};
-    const capabilities = await this.capabilitiesAfter(row, patch);
+    const settings = checkPatch(row, patch);
+    if (patch.base_url !== undefined) await checkUrl(patch.base_url, this.addresses, 'base_url');
+    const capabilities = await this.capabilitiesAfter(row, patch, settings);
+    refuseTokenPrices(patch.prices ?? {}, capabilities ?? toInfo(row).capabilities, row.protocol);
     const updated = await this.database.$transaction(async (tx) => {
       const [changed] = await tx.provider.updateManyAndReturn({
         where: { id, deletedAt: null, updatedAt: row.updatedAt },
@@ -117,11 +119,10 @@ export class ProviderStore {
           baseUrl: patch.base_url,
           remoteModel: patch.remote_model,
           ...(patch.credentials === undefined ? {} : { credentials: this.sealed(patch.credentials, id) }),
-          settings: patch.settings,
-          capabilities,
+          settings: settings as unknown as Prisma.InputJsonObject | undefined,
+          capabilities: capabilities as unknown as Prisma.InputJsonObject | undefined,
           ...limitColumns(patch.limits ?? {}),
-          ...(perRequest === undefined ? {} : { pricePerRequestNanoUsd: toNanoUsd(perRequest) }),
-          ...(perImageQuery === undefined ? {} : { pricePerImageQueryNanoUsd: toNanoUsd(perImageQuery) }),
+          ...priceColumns(patch.prices ?? {}),
           // Connections are kept by it, so no two states of a record may share one.
           updatedAt: new Date(Math.max(Date.now(), row.updatedAt.getTime() + 1)),
         },
@@ -144,24 +145,24 @@ export class ProviderStore {
   }
 
   /** What the provider says once it is reached as the patch wants; undefined where the patch does not touch that. */
-  private async capabilitiesAfter(row: ProviderRow, patch: ProviderPatch) {
-    const { base_url, remote_model, settings, credentials } = patch;
+  private async capabilitiesAfter(row: ProviderRow, patch: ProviderPatch, settings: ProviderSettings | undefined) {
+    const { base_url, remote_model, credentials } = patch;
     if ([base_url, remote_model, settings, credentials].every((value) => value === undefined)) return undefined;
     const info = toInfo(row);
     const limits = patch.limits ?? {};
-    const capabilities = await describeProvider({
+    return describeProvider({
       ...info,
       baseUrl: base_url ?? info.baseUrl,
       remoteModel: remote_model ?? info.remoteModel,
       credentials: credentials === undefined ? this.credentialsOf(row) : (credentials ?? undefined),
       settings: settings ?? info.settings,
+      addresses: this.addresses,
       limits: {
         ...info.limits,
         concurrency: limits.concurrency ?? info.limits.concurrency,
         timeoutMs: limits.timeout_ms ?? info.limits.timeoutMs,
       },
-    });
-    return { ...capabilities };
+    } as ProviderConnection);
   }
 
   async list(): Promise<ProviderInfo[]> {
@@ -197,6 +198,7 @@ export class ProviderStore {
           'A job that is not finished uses this provider. Cancel it first: POST /v1/fine_tuning/jobs/{id}/cancel.',
       });
     }
+    await this.database.imageEmbedding.deleteMany({ where: { providerId: id } });
     const cached = this.connections.get(id);
     this.connections.delete(id);
     if (cached) this.closeInBackground(cached.provider);
@@ -209,9 +211,27 @@ export class ProviderStore {
     // Another caller may have read, and connected by, a newer state of the record.
     if (cached && cached.updatedAt >= row.updatedAt.getTime()) return cached.provider;
     const info = toInfo(row);
-    const provider = createProvider({ ...info, credentials: this.credentialsOf(row) }, info);
+    const provider = createProvider(
+      { ...info, credentials: this.credentialsOf(row), addresses: this.addresses } as ProviderConnection,
+      info,
+    );
     this.connections.set(id, { updatedAt: row.updatedAt.getTime(), provider });
     if (cached) this.retire(cached.provider);
+    return provider;
+  }
+
+  /** A provider for one look at it, which sees every answer as it came; whoever asks for it closes it. */
+  async connectApart(id: string, observe: ObserveAnswer): Promise<Provider> {
+    const row = await this.row(id);
+    const info = toInfo(row);
+    const credentials = this.credentialsOf(row);
+    return createProvider({ ...info, credentials, addresses: this.addresses, observe } as ProviderConnection, info);
+  }
+
+  /** Whose embeddings of images are kept under which name, for a provider that embeds. */
+  async embeddingSource(id: string): Promise<Pick<EmbeddingProvider, 'id' | 'imageSpace'>> {
+    const provider = await this.connect(id);
+    if (provider.kind !== 'embedding') throw new TypeError(`Provider ${id} embeds nothing.`);
     return provider;
   }
 
@@ -260,7 +280,7 @@ function nameTaken(name: string): ConflictError {
   });
 }
 
-function toConnection(id: string, input: ProviderInput): ProviderConnection {
+function toConnection(id: string, input: ProviderInput, addresses: AddressPolicy): ProviderConnection {
   return {
     id,
     name: input.name,
@@ -270,63 +290,6 @@ function toConnection(id: string, input: ProviderInput): ProviderConnection {
     credentials: input.credentials,
     settings: input.settings,
     limits: limitColumns(input.limits),
-  };
-}
-
-/** @throws InvalidRequestError when stored credentials would be sent to a host that they were not given for */
-function refuseCredentialsElsewhere(row: ProviderRow, patch: ProviderPatch): void {
-  if (row.credentials === null || patch.credentials !== undefined || patch.base_url === undefined) return;
-  if (new URL(patch.base_url).origin === new URL(row.baseUrl).origin) return;
-  throw new InvalidRequestError({
-    code: 'credentials_required',
-    param: 'credentials',
-    message:
-      'The stored credentials are not sent to another host. Send credentials together with base_url, or "credentials": null if the new host needs none.',
-  });
-}
-
-type LimitsInput = ProviderInput['limits'];
-
-function limitColumns(limits: LimitsInput): ProviderLimits;
-function limitColumns(limits: Partial<LimitsInput>): Partial<ProviderLimits>;
-function limitColumns(limits: Partial<LimitsInput>): Partial<ProviderLimits> {
-  return {
-    requestsPerSecond: limits.requests_per_second,
-    concurrency: limits.concurrency,
-    imagesPerRequest: limits.images_per_request,
-    promptsPerRequest: limits.prompts_per_request,
-    maxRequestBytes: limits.max_request_bytes,
-    timeoutMs: limits.timeout_ms,
-  };
-}
-
-function toNanoUsd(usd: number): bigint {
-  return BigInt(Math.round(usd * 1e9));
-}
-
-function toInfo(row: ProviderRow): ProviderInfo {
-  return {
-    id: row.id,
-    name: row.name,
-    protocol: row.protocol,
-    baseUrl: row.baseUrl,
-    remoteModel: row.remoteModel,
-    hasCredentials: row.credentials !== null,
-    settings: row.settings as unknown as OpenInferenceSettings,
-    capabilities: row.capabilities as unknown as ProviderCapabilities,
-    limits: {
-      requestsPerSecond: row.requestsPerSecond,
-      concurrency: row.concurrency,
-      imagesPerRequest: row.imagesPerRequest,
-      promptsPerRequest: row.promptsPerRequest,
-      maxRequestBytes: row.maxRequestBytes,
-      timeoutMs: row.timeoutMs,
-    },
-    prices: {
-      perRequestNanoUsd: row.pricePerRequestNanoUsd,
-      perImageQueryNanoUsd: row.pricePerImageQueryNanoUsd,
-    },
-    createdAt: row.createdAt,
-    updatedAt: row.updatedAt,
-  };
+    addresses,
+  } as ProviderConnection;
 }

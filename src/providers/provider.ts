@@ -1,11 +1,17 @@
 /**
  * A black-box vision-language model, as the rest of the product sees it: something that scores images against class
- * names under a prompt, one HTTP request at a time, and says honestly what it can do. Protocols implement this.
+ * names under a prompt, or embeds images and texts in one space, one HTTP request at a time, and says honestly what it
+ * can do. Protocols implement this.
  */
+
+export type PromptSpace = 'soft' | 'text';
 
 /** What the provider said it can do when it was registered. */
 export interface ProviderCapabilities {
-  promptSpace: 'soft' | 'text';
+  /** What jobs use unless they say otherwise. */
+  promptSpace: PromptSpace;
+  /** All that it takes; absent in the record of a provider that was registered before it was asked for this. */
+  promptSpaces?: PromptSpace[];
   /** m, the number of context tokens a soft prompt has; null where prompts are text. */
   contextTokens: number | null;
   /** d, the width of one context token. */
@@ -16,22 +22,46 @@ export interface ProviderCapabilities {
   defaultTemplate: string;
   maxImagesPerRequest: number | null;
   maxPromptsPerRequest: number | null;
+  /** More classes are scored by several requests, each of which is paid for. */
   maxClassesPerRequest: number | null;
-  /** Prompts × classes. */
+  /** Prompts × classes; of embeddings, texts. */
   maxTextsPerRequest: number | null;
   /** Prompts × images × classes. */
   maxLogitsPerRequest: number | null;
   maxRequestBytes: number | null;
-  returns: 'logits' | 'log_probabilities';
+  /** What comes back. All but logits and embeddings are comparable within one request only. */
+  returns: 'logits' | 'log_probabilities' | 'probabilities' | 'top_log_probabilities' | 'embeddings';
+  /** What its operator bills by, as far as the protocol tells. */
+  billingUnit?: 'image_query' | 'request' | 'token';
+  /** How images travel; absent: as they are. */
+  imageEncoding?: 'binary' | 'base64';
+  /**
+   * Images are scaled to this before they are sent, and have as many bytes then, or, where that is absent, those of a PNG
+   * file; absent or null: they are sent as they are.
+   */
+  imageSize?: { width: number; height: number; bytes?: number } | null;
   /** Whether an image that was sent before may be named by its SHA-256. */
   imageReferences: boolean;
   /** The header that makes a repeated request the same purchase, and how long it does; null where none does. */
   idempotency: { header: string; windowSeconds: number } | null;
+  /** Upper bounds of what is billed by the token; absent where nothing is. */
+  tokens?: TokenBounds | null;
 }
 
-/** How the provider may be called, and what it charges. */
+/** Bounds from above, by which a call is reserved before its real usage is known. */
+export interface TokenBounds {
+  perImage: number;
+  /** Beside texts and images. */
+  perRequest: number;
+  /** Bytes of text for which one token is counted; 1 is certain for every byte-level tokenizer. */
+  bytesPerToken: number;
+  outputPerRequest: number;
+}
+
+/** How the provider may be called. */
 export interface ProviderLimits {
   requestsPerSecond: number | null;
+  tokensPerSecond: number | null;
   concurrency: number;
   imagesPerRequest: number;
   promptsPerRequest: number;
@@ -50,16 +80,29 @@ export interface ProviderImage {
 
 export type Prompts =
   | { kind: 'context'; count: number /** [P, m, d] */; values: Float32Array }
-  | { kind: 'template'; count: number /** each with one `{}` for the class name */; templates: string[] };
+  /** Each with one `{}` for the class name, and perhaps one `{description}`. */
+  | { kind: 'template'; count: number; templates: string[] };
 
-export interface ScoreRequest {
-  prompts: Prompts;
-  images: ProviderImage[];
-  classNames: string[];
+/** What a prompt is completed with, in the order of the logits. */
+export interface ClassTexts {
+  names: string[];
+  /** Of each class, where the data set has one. */
+  descriptions?: (string | null)[];
+}
+
+export interface CallOptions {
   /** Names the purchase, where the provider honours idempotency keys. */
   idempotencyKey?: string;
   /** Gives up before the request is sent; one that was sent is awaited. */
   signal?: AbortSignal;
+  /** The longest time for which the provider may have asked to be left alone; a longer one fails at once. */
+  patienceMs?: number;
+}
+
+export interface ScoreRequest extends CallOptions {
+  prompts: Prompts;
+  images: ProviderImage[];
+  classes: ClassTexts;
 }
 
 export interface ScoreAnswer {
@@ -69,7 +112,13 @@ export interface ScoreAnswer {
   billed: BilledAmounts | null;
 }
 
-export interface Provider {
+export interface EmbeddingAnswer {
+  /** [rows, D], each of length 1 */
+  embeddings: Float32Array;
+  billed: BilledAmounts | null;
+}
+
+interface ProviderBase {
   readonly id: string;
   readonly name: string;
   readonly protocol: string;
@@ -80,19 +129,42 @@ export interface Provider {
   readonly capabilities: ProviderCapabilities;
   readonly limits: ProviderLimits;
   readonly prices: ProviderPrices;
+  /** Refuses new calls and waits for those in flight; after `patienceMs`, where it is given, breaks them off. */
+  close(patienceMs?: number): Promise<void>;
+}
+
+/** Scores images under prompts. */
+export interface ScoringProvider extends ProviderBase {
+  readonly kind: 'scoring';
   /**
    * Scores every image under every prompt with exactly one billable request; never retries by itself.
    * @throws ProviderCallError
    */
   score(request: ScoreRequest): Promise<ScoreAnswer>;
-  /** Refuses new calls and waits for those in flight; after `patienceMs`, where it is given, breaks them off. */
-  close(patienceMs?: number): Promise<void>;
 }
 
-/** Prices in nano-dollars: integers, also below a micro-dollar. */
+/** Embeds images and texts in one space; logits are scale · cosine. */
+export interface EmbeddingProvider extends ProviderBase {
+  readonly kind: 'embedding';
+  readonly scale: number;
+  /** Names all that decides an image's embedding, so that one that is kept is used for nothing else. */
+  readonly imageSpace: string;
+  /** The same of a text's. */
+  readonly textSpace: string;
+  /** Exactly one billable request. @throws ProviderCallError */
+  embedImages(images: ProviderImage[], options: CallOptions): Promise<EmbeddingAnswer>;
+  /** Exactly one billable request. @throws ProviderCallError */
+  embedTexts(texts: string[], options: CallOptions): Promise<EmbeddingAnswer>;
+}
+
+export type Provider = ScoringProvider | EmbeddingProvider;
+
+/** Prices in nano-dollars, per token in pico-dollars: integers, also below a micro-dollar. */
 export interface ProviderPrices {
   perRequestNanoUsd: bigint;
   perImageQueryNanoUsd: bigint;
+  perInputTokenPicoUsd: bigint;
+  perOutputTokenPicoUsd: bigint;
 }
 
 /** What a provider call costs, in the ledger's units. All are whole numbers. */
@@ -103,11 +175,11 @@ export interface QueryAmounts {
   costMicroUsd: number;
 }
 
-/** What a provider may say it billed. Prompt evaluations are our own unit. */
-export type BilledAmounts = Omit<QueryAmounts, 'promptEvaluations'>;
-
-/** The price of a call in micro-dollars, rounded up so that a limit is never passed by rounding. */
-export function costMicroUsd(prices: ProviderPrices, requests: number, imageQueries: number): number {
-  const nano = prices.perRequestNanoUsd * BigInt(requests) + prices.perImageQueryNanoUsd * BigInt(imageQueries);
-  return Number((nano + 999n) / 1000n);
+/** What the ledger only notes of a call: it has no limits in these. */
+export interface TokenUsage {
+  inputTokens: number;
+  outputTokens: number;
 }
+
+/** What a provider may say it billed. Prompt evaluations are our own unit. */
+export type BilledAmounts = Omit<QueryAmounts, 'promptEvaluations'> & { tokens?: TokenUsage };

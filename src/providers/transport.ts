@@ -1,22 +1,48 @@
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Agent, buildConnector, request, errors as undiciErrors } from 'undici';
+import { Agent, buildConnector, type Dispatcher, request } from 'undici';
+import type { AddressPolicy } from '../outgoing/address-policy.js';
+import { checkedConnector } from '../outgoing/checked-connector.js';
+import { BackOff } from './back-off.js';
+import { connectionError } from './connection-errors.js';
 import { ProviderCallError } from './provider-call-error.js';
+import { exhaustedSeconds } from './rate-headers.js';
+import { Redactor } from './redactor.js';
+import { requestPath } from './request-path.js';
+import { NotSentError, type Place, SendQueue } from './send-queue.js';
+import { SlidingWindow } from './sliding-window.js';
+import { statusError } from './status-errors.js';
 
 /**
- * HTTP to one provider: keep-alive connections, the provider's concurrency and request rate, time-outs, a limit on the
- * size of answers, and the knowledge of which failures may have been billed.
+ * HTTP to one provider: keep-alive connections to addresses that may be called, the provider's concurrency and rates, its
+ * wishes to be left alone, time-outs, a limit on the size of answers, and the knowledge of which failures may have been
+ * billed. Nothing is sent twice, and no redirect is followed.
  */
 export interface TransportOptions {
   providerName: string;
   baseUrl: string;
   headers: Record<string, string>;
+  /** Parameters of every request. */
+  query?: Record<string, string>;
   requestsPerSecond: number | null;
+  /** Of the estimates that requests come with. */
+  tokensPerSecond?: number | null;
   concurrency: number;
+  /** From the moment when a request is sent to the end of its answer. */
   timeoutMs: number;
   maxResponseBytes: number;
   /** HTTP statuses after which it is certain that nothing was billed; 429 is always one. */
   unbilledStatuses: number[];
+  /** Whether nothing is billed while the model is being loaded, which a 503 with an estimated time says. */
+  unbilledWhileLoading?: boolean;
+  /** What helps against answers that are larger than the limit, as a sentence. */
+  largeAnswerRemedy?: string;
+  /** Which addresses may be called; all, where it is left out. */
+  addressPolicy?: AddressPolicy;
+  /** Sees every answer, whatever its status, as it came but for credentials that it echoes. */
+  observe?: ObserveAnswer;
+  /** What no error may show, besides the headers that carry credentials by their name. */
+  secrets?: string[];
 }
 
 export interface TransportRequest {
@@ -27,6 +53,12 @@ export interface TransportRequest {
   body?: Buffer;
   /** Gives up while the request waits for its turn; one that was sent is awaited, because it may be billed. */
   signal?: AbortSignal;
+  /** Estimate of the tokens that the provider will count. */
+  tokens?: number;
+  /** In place of the transport's limit, of a success; a failure may repeat the request. */
+  maxResponseBytes?: number;
+  /** The longest time for which the provider may have asked to be left alone; a longer one fails at once. */
+  patienceMs?: number;
 }
 
 export interface TransportResponse {
@@ -35,30 +67,32 @@ export interface TransportResponse {
   body: Buffer;
 }
 
-/** Refused by undici before anything was sent; repeating the same request cannot help. */
-const REFUSED_BY_CLIENT = new Set(['UND_ERR_INVALID_ARG', 'UND_ERR_CLOSED']);
+export type ObserveAnswer = (answer: TransportResponse, milliseconds: number) => void;
 
-/** A handshake that fails for one of these reasons fails again until a person mends the certificate or the address. */
-const TLS_FAILURE =
-  /^(ERR_TLS_|ERR_SSL_|CERT_|EPROTO$|(DEPTH_ZERO_)?SELF_SIGNED_CERT|UNABLE_TO_(VERIFY|GET)_|HOSTNAME_MISMATCH$|INVALID_CA$|INVALID_PURPOSE$|PATH_LENGTH_EXCEEDED$)/;
+const LONGEST_CONNECT_MS = 10_000;
+/** After a success: the limit that it used up may be filled again, in part, long before it is full. */
+const LONGEST_HOLD_AFTER_SUCCESS_S = 60;
 
 export class Transport {
   private readonly agent: Agent;
   private readonly basePath: string;
   private readonly origin: string;
-  private readonly waiting: (() => void)[] = [];
+  private readonly backOff: BackOff;
+  private readonly queue: SendQueue;
+  private readonly redactor: Redactor;
   /** Errors with which no connection came about, so that nothing can have been sent. */
   private readonly connectErrors = new WeakSet<Error>();
-  /** Called once no request is in flight. */
-  private readonly whenIdle: (() => void)[] = [];
-  private closed = false;
-  private inFlight = 0;
-  private nextSendAt = 0;
 
   constructor(private readonly options: TransportOptions) {
     const url = new URL(options.baseUrl);
     this.origin = url.origin;
     this.basePath = url.pathname.replace(/\/+$/, '');
+    this.backOff = new BackOff(options.concurrency);
+    this.queue = new SendQueue(this.backOff, {
+      requests: windowOf(options.requestsPerSecond),
+      tokens: windowOf(options.tokensPerSecond),
+    });
+    this.redactor = new Redactor([...(options.secrets ?? []), ...credentialsIn(options.headers)]);
     this.agent = new Agent({
       connections: options.concurrency,
       keepAliveTimeout: 30_000,
@@ -69,20 +103,31 @@ export class Transport {
   }
 
   /**
-   * Sends one request and reads the whole answer. Waits for a free place first (concurrency, requests per second).
+   * Sends one request and reads the whole answer. Waits for its turn first: a free place, the rates, and the end of a
+   * pause for which the provider asked.
    * @throws ProviderCallError for anything but a 2xx answer.
    */
   async send(input: TransportRequest): Promise<TransportResponse> {
-    if (!(await this.acquire(input.signal))) throw this.notSent();
+    const place = await this.enter(input);
     try {
-      if (!this.closed && !(await this.pace(input.signal))) throw this.notSent();
-      if (this.closed) throw this.closedBefore();
-      const response = await this.exchange(input);
-      if (response.status >= 200 && response.status < 300) return response;
-      throw this.statusError(response);
+      const response = await this.exchange(input, place);
+      if (!isSuccess(response.status)) throw this.failureOf(response, place);
+      this.backOff.succeeded();
+      this.hold(exhaustedSeconds(response.headers));
+      return response;
     } finally {
-      this.release();
+      place.leave();
     }
+  }
+
+  /** Takes this provider's credentials out of what it says, for errors that quote its answers. */
+  redact(text: string): string {
+    return this.redactor.text(text);
+  }
+
+  /** As {@link redact}, of an error and its causes. */
+  redactError(error: unknown): unknown {
+    return this.redactor.error(error);
   }
 
   /**
@@ -90,20 +135,20 @@ export class Transport {
    * what is still in flight is broken off.
    */
   async close(patienceMs?: number): Promise<void> {
-    this.closed = true;
-    if (this.inFlight > 0) {
-      const idle = new Promise<void>((resolve) => this.whenIdle.push(resolve));
-      const patience = new AbortController();
-      await (patienceMs === undefined
-        ? idle
-        : Promise.race([idle, sleep(patienceMs, undefined, { signal: patience.signal }).catch(() => undefined)]));
-      patience.abort();
-    }
+    this.queue.close();
+    const idle = this.queue.idle();
+    const patience = new AbortController();
+    await (patienceMs === undefined
+      ? idle
+      : Promise.race([idle, sleep(patienceMs, undefined, { signal: patience.signal }).catch(() => undefined)]));
+    patience.abort();
     await this.agent.destroy();
   }
 
   private connector(): buildConnector.connector {
-    const connect = buildConnector({ timeout: Math.min(10_000, this.options.timeoutMs) });
+    const { addressPolicy } = this.options;
+    const timeout = Math.min(LONGEST_CONNECT_MS, this.options.timeoutMs);
+    const connect = addressPolicy ? checkedConnector(addressPolicy, timeout) : buildConnector({ timeout });
     return (options, callback) =>
       connect(options, (...[error, socket]) => {
         if (error) {
@@ -113,34 +158,59 @@ export class Transport {
       });
   }
 
-  private async exchange(input: TransportRequest): Promise<TransportResponse> {
-    const signal = AbortSignal.timeout(this.options.timeoutMs);
+  private async enter({ signal, tokens, patienceMs }: TransportRequest): Promise<Place> {
     try {
-      const answer = await request(this.origin + this.basePath + input.path, {
-        method: input.method,
-        headers: { ...this.options.headers, ...input.headers },
-        body: input.body,
-        signal,
-        dispatcher: this.agent,
-      });
-      return {
-        status: answer.statusCode,
-        headers: answer.headers,
-        body: await this.readBody(answer.body, Number(answer.headers['content-length'] ?? 0)),
-      };
+      return await this.queue.enter({ signal, patienceMs, tokens: Math.ceil(tokens ?? 0) });
     } catch (error) {
-      throw this.connectionError(error);
+      throw error instanceof NotSentError ? this.notSent(error) : error;
     }
   }
 
-  private async readBody(body: Readable, announced: number): Promise<Buffer> {
-    const limit = this.options.maxResponseBytes;
+  private async exchange(input: TransportRequest, place: Place): Promise<TransportResponse> {
+    const timeout = new AbortController();
+    let timer: NodeJS.Timeout | undefined;
+    const sent = () => {
+      place.sent();
+      timer = setTimeout(() => timeout.abort(new DOMException('Timed out', 'TimeoutError')), this.options.timeoutMs);
+    };
+    try {
+      const path = requestPath(this.basePath + input.path, this.options.query ?? {});
+      const answer = await request(this.origin + path, {
+        method: input.method,
+        headers: { ...this.options.headers, ...input.headers },
+        body: input.body,
+        signal: timeout.signal,
+        dispatcher: this.agent.compose(telling(sent)),
+      });
+      const announced = Number(answer.headers['content-length'] ?? 0);
+      const { maxResponseBytes: most } = this.options;
+      const limit = isSuccess(answer.statusCode) ? (input.maxResponseBytes ?? most) : most;
+      const body = await this.readBody(answer.body, announced, limit);
+      const response = { status: answer.statusCode, headers: answer.headers, body };
+      const { sentAt = performance.now() } = place;
+      this.options.observe?.(this.redacted(response), performance.now() - sentAt);
+      return response;
+    } catch (error) {
+      if (error instanceof ProviderCallError) throw error;
+      const connected = !(error instanceof Error && this.connectErrors.has(error));
+      throw connectionError(error, connected, { ...this.options, redactor: this.redactor });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  private redacted(response: TransportResponse): TransportResponse {
+    const text = this.redactor.text(response.body.toString('latin1'));
+    return { ...response, body: Buffer.from(text, 'latin1') };
+  }
+
+  private async readBody(body: Readable, announced: number, limit: number): Promise<Buffer> {
     const chunks: Buffer[] = [];
     let size = 0;
     const tooLarge = () =>
       new ProviderCallError({
         code: 'provider_answer_too_large',
-        message: `Provider "${this.options.providerName}" answered with more than ${limit} bytes. Lower images_per_request or prompts_per_request in its record.`,
+        message: `Provider "${this.options.providerName}" answered with more than ${limit} bytes. ${this.options.largeAnswerRemedy ?? 'Lower images_per_request or prompts_per_request in its record.'}`,
         billing: 'billed',
         retryable: false,
       });
@@ -157,189 +227,78 @@ export class Transport {
     return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, size);
   }
 
-  private connectionError(error: unknown): Error {
-    if (error instanceof ProviderCallError) return error;
-    const { providerName: name, timeoutMs } = this.options;
-    const code = errorCode(error);
-    const notConnected = error instanceof Error && this.connectErrors.has(error);
-    if (notConnected && code !== undefined && TLS_FAILURE.test(code)) {
-      return new ProviderCallError({
-        code: 'provider_tls_failed',
-        message: `No secure connection to provider "${name}" could be made (${code}). Check that base_url has the host that its certificate is for, and that this service trusts the certificate's issuer (NODE_EXTRA_CA_CERTS).`,
-        billing: 'unbilled',
-        retryable: false,
-        cause: error,
-      });
+  /** The failure that a status means, which holds back the requests after it where the provider has too much to do. */
+  private failureOf(response: TransportResponse, { sentAt }: Place): ProviderCallError {
+    const failure = statusError(response, { ...this.options, redactor: this.redactor });
+    const rateLimited = failure.code === 'provider_rate_limited';
+    if ((rateLimited || response.status === 503) && sentAt !== undefined) {
+      const isNew = this.backOff.pushedBack(sentAt, performance.now(), failure.retryAfterSeconds);
+      if (rateLimited && isNew) this.queue.widenWindows();
+      this.queue.advance();
     }
-    if (notConnected) {
-      return new ProviderCallError({
-        code: 'provider_unreachable',
-        message: `Provider "${name}" cannot be reached (${code ?? 'unknown reason'}). Check its base_url and that it is running.`,
-        billing: 'unbilled',
-        retryable: true,
-        cause: error,
-      });
-    }
-    if (code !== undefined && REFUSED_BY_CLIENT.has(code)) {
-      return new ProviderCallError({
-        code: 'provider_request_invalid',
-        message: `The request to provider "${name}" could not be sent (${code}). Check its base_url and credentials.`,
-        billing: 'unbilled',
-        retryable: false,
-        cause: error,
-      });
-    }
-    const timedOut =
-      (error instanceof Error && error.name === 'TimeoutError') ||
-      error instanceof undiciErrors.HeadersTimeoutError ||
-      error instanceof undiciErrors.BodyTimeoutError;
-    return new ProviderCallError({
-      code: timedOut ? 'provider_timeout' : 'provider_connection_lost',
-      message: timedOut
-        ? `Provider "${name}" did not answer within ${timeoutMs} ms. Raise timeout_ms in its record, or lower images_per_request.`
-        : `The connection to provider "${name}" was lost before its answer was complete (${code ?? 'unknown reason'}).`,
-      billing: 'unknown',
-      retryable: true,
-      cause: error,
-    });
+    return failure;
   }
 
-  private statusError(response: TransportResponse): ProviderCallError {
-    const { providerName: name, unbilledStatuses } = this.options;
-    const { status } = response;
-    const unbilled = status === 429 || unbilledStatuses.includes(status);
-    const { said, providerCode } = providerWords(response.body);
-    const shared = {
-      billing: unbilled ? ('unbilled' as const) : ('unknown' as const),
-      retryAfterSeconds: retryAfterSeconds(response.headers['retry-after']),
-      providerCode,
-    };
-    const quoted = said === undefined ? '' : ` It said: ${said}`;
-    if (status === 429) {
-      return new ProviderCallError({
-        code: 'provider_rate_limited',
-        message: `Provider "${name}" answered 429 (too many requests). Lower requests_per_second in its record.${quoted}`,
-        retryable: true,
-        ...shared,
-      });
-    }
-    if (status === 401 || status === 403) {
-      return new ProviderCallError({
-        code: 'provider_credentials_refused',
-        message: `Provider "${name}" refused our credentials (${status}). Update them with PATCH /v1/providers.`,
-        retryable: false,
-        ...shared,
-      });
-    }
-    if (status === 408 || status >= 500) {
-      return new ProviderCallError({
-        code: 'provider_unavailable',
-        message: `Provider "${name}" answered ${status}.${quoted}`,
-        retryable: true,
-        ...shared,
-      });
-    }
-    const remedy =
-      status === 413
-        ? 'Lower limits.max_request_bytes in its record.'
-        : 'Check its base_url, remote_model and settings.';
-    return new ProviderCallError({
-      code: 'provider_refused_request',
-      message: `Provider "${name}" answered ${status}. ${remedy}${quoted}`,
-      retryable: false,
-      ...shared,
-    });
+  private hold(seconds: number | undefined): void {
+    if (seconds === undefined) return;
+    this.backOff.hold(performance.now(), Math.min(LONGEST_HOLD_AFTER_SUCCESS_S, seconds) * 1000);
+    this.queue.advance();
   }
 
-  private notSent(): ProviderCallError {
-    return new ProviderCallError({
-      code: 'provider_call_aborted',
-      message: `The call to provider "${this.options.providerName}" was given up before it was sent.`,
-      billing: 'unbilled',
-      retryable: false,
-    });
-  }
-
-  private closedBefore(): ProviderCallError {
-    return new ProviderCallError({
-      code: 'provider_closed',
-      message: `The call to provider "${this.options.providerName}" was not sent: the provider's record was changed or deleted, or the service is stopping. Try again.`,
-      billing: 'unbilled',
-      retryable: false,
-    });
-  }
-
-  /** Waits for a place among the requests in flight. @returns false when the caller gave up first */
-  private async acquire(signal: AbortSignal | undefined): Promise<boolean> {
-    if (signal?.aborted) return false;
-    if (this.inFlight < this.options.concurrency) {
-      this.inFlight++;
-      return true;
+  private notSent({ reason, seconds }: NotSentError): ProviderCallError {
+    const call = `The call to provider "${this.options.providerName}"`;
+    switch (reason) {
+      case 'aborted':
+        return new ProviderCallError({
+          code: 'provider_call_aborted',
+          message: `${call} was given up before it was sent.`,
+          billing: 'unbilled',
+          retryable: false,
+        });
+      case 'closed':
+        return new ProviderCallError({
+          code: 'provider_closed',
+          message: `${call} was not sent: the provider's record was changed or deleted, or the service is stopping. Try again.`,
+          billing: 'unbilled',
+          retryable: false,
+        });
+      case 'held':
+        return new ProviderCallError({
+          code: 'provider_rate_limited',
+          message: `${call} was not sent: the provider asked to be left alone for ${Math.ceil(seconds ?? 0)} s more. Try again then.`,
+          billing: 'unbilled',
+          retryable: true,
+          retryAfterSeconds: seconds,
+        });
     }
-    await new Promise<void>((resolve) => this.waiting.push(resolve));
-    if (!signal?.aborted) return true;
-    this.release();
-    return false;
-  }
-
-  /** Hands the place to the next in line, or frees it. */
-  private release(): void {
-    const next = this.waiting.shift();
-    if (next) {
-      next();
-      return;
-    }
-    this.inFlight--;
-    if (this.inFlight === 0) for (const resolve of this.whenIdle.splice(0)) resolve();
-  }
-
-  /** Spaces sends evenly, so that no window of a second ever holds more than the provider allows. */
-  private async pace(signal: AbortSignal | undefined): Promise<boolean> {
-    if (this.options.requestsPerSecond === null) return true;
-    const now = performance.now();
-    const sendAt = Math.max(now, this.nextSendAt);
-    this.nextSendAt = sendAt + 1000 / this.options.requestsPerSecond;
-    if (sendAt > now) await sleep(sendAt - now, undefined, { signal }).catch(() => undefined);
-    return !signal?.aborted;
   }
 }
 
-function errorCode(error: unknown): string | undefined {
-  for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    if ('code' in cause && typeof cause.code === 'string') return cause.code;
-  }
-  return undefined;
+function isSuccess(status: number): boolean {
+  return status >= 200 && status < 300;
 }
 
-/** Seconds from a Retry-After header, which holds either seconds or an HTTP date; undefined when it is neither. */
-export function retryAfterSeconds(header: string | string[] | undefined): number | undefined {
-  const value = Array.isArray(header) ? header[0] : header;
-  if (value === undefined) return undefined;
-  const seconds = Number(value);
-  if (Number.isFinite(seconds)) return Math.max(0, seconds);
-  const date = Date.parse(value);
-  return Number.isNaN(date) ? undefined : Math.max(0, (date - Date.now()) / 1000);
+const CREDENTIAL_HEADER = /auth|cookie|key|secret|token/i;
+
+function credentialsIn(headers: Record<string, string>): string[] {
+  return Object.entries(headers).flatMap(([name, value]) => (CREDENTIAL_HEADER.test(name) ? [value] : []));
 }
 
-/** What the provider said of its own failure, short and printable, and the code it gave it. */
-function providerWords(body: Buffer): { said?: string; providerCode?: string } {
-  const text = body.subarray(0, 100_000).toString('utf8');
-  const short = (words: string) =>
-    words
-      .replace(/[^\x20-\x7e]+/g, ' ')
-      .trim()
-      .slice(0, 300) || undefined;
-  try {
-    const parsed: unknown = JSON.parse(text);
-    if (typeof parsed === 'object' && parsed !== null) {
-      const error = 'error' in parsed ? parsed.error : undefined;
-      const nested = typeof error === 'object' && error !== null && 'message' in error ? error.message : undefined;
-      const said = typeof error === 'string' ? error : typeof nested === 'string' ? nested : text;
-      const providerCode = 'code' in parsed && typeof parsed.code === 'string' ? parsed.code : undefined;
-      return { said: short(said), providerCode };
-    }
-  } catch {
-    // Not JSON: the text itself is what it said.
-  }
-  return { said: short(text) };
+function windowOf(perSecond: number | null | undefined): SlidingWindow | null {
+  return perSecond === null || perSecond === undefined ? null : new SlidingWindow(perSecond);
+}
+
+/** Calls `sent` when a connection is there and the request is being written to it. */
+function telling(sent: () => void): Dispatcher.DispatcherComposeInterceptor {
+  return (dispatch) => (options, handler) =>
+    dispatch(options, {
+      onRequestStart(controller, context) {
+        sent();
+        handler.onRequestStart?.(controller, context);
+      },
+      onResponseStart: (...args) => handler.onResponseStart?.(...args),
+      onResponseData: (...args) => handler.onResponseData?.(...args),
+      onResponseEnd: (...args) => handler.onResponseEnd?.(...args),
+      onResponseError: (...args) => handler.onResponseError?.(...args),
+    });
 }

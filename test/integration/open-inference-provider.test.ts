@@ -6,13 +6,22 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readExample } from '../../src/demo/example-data.js';
 import { InvalidRequestError } from '../../src/errors.js';
 import { encodeInferResponse } from '../../src/formats/open-inference-binary.js';
-import { initialContextOf } from '../../src/jobs/initial-context.js';
+import { AddressPolicy } from '../../src/outgoing/address-policy.js';
 import { describeOpenInference, OpenInferenceProvider } from '../../src/providers/open-inference.js';
-import type { ProviderCapabilities, ProviderImage, ScoreRequest } from '../../src/providers/provider.js';
+import type {
+  Prompts,
+  ProviderCapabilities,
+  ProviderImage,
+  ProviderPrices,
+  ScoreRequest,
+} from '../../src/providers/provider.js';
 import { ProviderCallError } from '../../src/providers/provider-call-error.js';
-import type { ProviderConnection } from '../../src/providers/provider-connection.js';
-import { openInferenceSettingsSchema } from '../../src/providers/provider-record.js';
+import type { ConnectionOf } from '../../src/providers/provider-connection.js';
+import { openInferenceSettings } from '../../src/providers/settings/open-inference.js';
+import { startContextOf } from '../../src/providers/start-context.js';
 import { type RunningReferenceProvider, startReferenceProvider } from '../../src/reference-provider/start.js';
+
+type Connection = ConnectionOf<'open_inference'>;
 
 let server: RunningReferenceProvider;
 let images: ProviderImage[];
@@ -38,7 +47,7 @@ beforeAll(async () => {
 
 afterAll(() => server.close());
 
-function connection(overrides: Partial<ProviderConnection> = {}): ProviderConnection {
+function connection(overrides: Partial<Connection> = {}): Connection {
   return {
     id: 'prov-1',
     name: 'box',
@@ -46,28 +55,39 @@ function connection(overrides: Partial<ProviderConnection> = {}): ProviderConnec
     baseUrl: server.url,
     remoteModel: 'emoji-clip',
     credentials: { type: 'bearer', token: 'key' },
-    settings: openInferenceSettingsSchema.parse({}),
+    settings: openInferenceSettings.parse({}),
     limits: {
       requestsPerSecond: null,
+      tokensPerSecond: null,
       concurrency: 2,
       imagesPerRequest: 5000,
       promptsPerRequest: 5000,
       maxRequestBytes: 1024 * 1024 * 1024,
       timeoutMs: 5000,
     },
+    addresses: AddressPolicy.parse('loopback'),
     ...overrides,
   };
 }
 
-const FREE = { perRequestNanoUsd: 0n, perImageQueryNanoUsd: 0n };
+const FREE: ProviderPrices = {
+  perRequestNanoUsd: 0n,
+  perImageQueryNanoUsd: 0n,
+  perInputTokenPicoUsd: 0n,
+  perOutputTokenPicoUsd: 0n,
+};
 
-async function openProvider(overrides: Partial<ProviderConnection> = {}) {
+async function openProvider(overrides: Partial<Connection> = {}) {
   const capabilities = await describeOpenInference(connection());
   return new OpenInferenceProvider(connection(overrides), capabilities, FREE);
 }
 
 function request(capabilities: ProviderCapabilities): ScoreRequest {
-  return { prompts: { kind: 'context', count: 1, values: initialContextOf(capabilities) }, images, classNames };
+  return {
+    prompts: { kind: 'context', count: 1, values: startContextOf(capabilities) },
+    images,
+    classes: { names: classNames },
+  };
 }
 
 describe('describeOpenInference', () => {
@@ -84,11 +104,11 @@ describe('describeOpenInference', () => {
       maxLogitsPerRequest: 16_777_216,
       maxRequestBytes: 256 * 1024 * 1024,
     });
-    expect(initialContextOf(capabilities)).toHaveLength(512);
+    expect(startContextOf(capabilities)).toHaveLength(512);
   });
 
   it('names the tensor that the model has not', async () => {
-    const settings = openInferenceSettingsSchema.parse({ tensors: { logits: 'scores' } });
+    const settings = openInferenceSettings.parse({ tensors: { logits: 'scores' } });
     const failure = describeOpenInference(connection({ settings }));
     await expect(failure).rejects.toThrow(InvalidRequestError);
     await expect(failure).rejects.toMatchObject({ code: 'provider_tensor_missing', param: 'settings.tensors.logits' });
@@ -114,10 +134,39 @@ describe('OpenInferenceProvider', () => {
     });
     const byContext = await provider.score(request(provider.capabilities));
     const templates = [provider.capabilities.defaultTemplate];
-    const byTemplate = await provider.score({ prompts: { kind: 'template', count: 1, templates }, images, classNames });
+    const byTemplate = await provider.score({
+      prompts: { kind: 'template', count: 1, templates },
+      images,
+      classes: { names: classNames },
+    });
     expect(byContext.logits).toHaveLength(8 * 5);
     expect(byContext.billed).toMatchObject({ imageQueries: 8, requests: 1 });
     expect(byTemplate).toEqual(byContext);
+    await provider.close();
+  });
+
+  it('takes several templates at once, which leave the place of a description empty where there are none', async () => {
+    const provider = await openProvider();
+    const ask = async (...templates: string[]) => {
+      const prompts: Prompts = { kind: 'template', count: templates.length, templates };
+      return (await provider.score({ prompts, images, classes: { names: classNames } })).logits;
+    };
+    const each = [await ask('a {}'), await ask('a photo of a {}.')];
+    const together = await ask('a {} {description}', 'a photo of a {}.');
+    expect(together).toHaveLength(2 * 8 * 5);
+    for (const [i, logit] of together.entries()) expect(logit).toBeCloseTo(each[i < 40 ? 0 : 1][i % 40], 4);
+    await provider.close();
+  });
+
+  it('completes a template with descriptions itself', async () => {
+    const provider = await openProvider();
+    const ask = async (template: string, names: string[], descriptions?: (string | null)[]) => {
+      const prompts: Prompts = { kind: 'template', count: 1, templates: [template] };
+      return (await provider.score({ prompts, images, classes: { names, descriptions } })).logits;
+    };
+    const descriptions = classNames.map((name, c) => (c === 1 ? null : `like a ${name}`));
+    const sentences = classNames.map((name, c) => `a ${name}, ${descriptions[c] ?? ''}`.trim());
+    expect(await ask('a {}, {description}', classNames, descriptions)).toEqual(await ask('{}', sentences));
     await provider.close();
   });
 

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SecretBox } from '../../src/access/secret-box.js';
 import { registerEmbeddedProvider } from '../../src/embedded-provider.js';
 import { Ledger } from '../../src/ledger/ledger.js';
+import { AddressPolicy } from '../../src/outgoing/address-policy.js';
 import type { Provider, ScoreAnswer } from '../../src/providers/provider.js';
 import { providerInputSchema } from '../../src/providers/provider-record.js';
 import { ProviderStore } from '../../src/providers/provider-store.js';
@@ -12,7 +13,11 @@ import { type TestDatabase, testDatabase } from '../helpers/postgres.js';
 /** Metadata of a black box; what it is asked to score it answers, late, with a 503. */
 const METADATA = {
   name: 'clip',
-  inputs: ['images', 'class_names', 'context'].map((name) => ({ name, datatype: 'BYTES', shape: [-1] })),
+  inputs: [
+    { name: 'images', datatype: 'BYTES', shape: [-1] },
+    { name: 'class_names', datatype: 'BYTES', shape: [-1] },
+    { name: 'context', datatype: 'FP32', shape: [-1, 1, 1] },
+  ],
   outputs: [{ name: 'logits', datatype: 'FP32' }],
   parameters: { prompt: { context_tokens: 1, context_width: 1 } },
 };
@@ -71,8 +76,13 @@ const KEY = '0f'.repeat(32);
 const OLD = { type: 'bearer', token: 'old-key' } as const;
 const NEW = { type: 'bearer', token: 'new-key' } as const;
 
-function openStore(secretKey = KEY): ProviderStore {
-  return new ProviderStore(database, new SecretBox(secretKey), new Ledger(database, connectionString));
+function openStore(secretKey = KEY, allowed = 'loopback'): ProviderStore {
+  return new ProviderStore(
+    database,
+    new SecretBox(secretKey),
+    new Ledger(database, connectionString),
+    AddressPolicy.parse(allowed),
+  );
 }
 
 function register(store: ProviderStore, changes: object = {}) {
@@ -89,10 +99,11 @@ async function callInFlight(provider: Provider): Promise<{ answer: Promise<unkno
 }
 
 function score(provider: Provider): Promise<ScoreAnswer> {
+  if (provider.kind !== 'scoring') throw new TypeError('It embeds.');
   return provider.score({
     prompts: { kind: 'context', count: 1, values: new Float32Array(1) },
     images: [{ sha256: '00'.repeat(32), size: 1, bytes: async () => Buffer.of(1) }],
-    classNames: ['a', 'b'],
+    classes: { names: ['a', 'b'] },
   });
 }
 
@@ -143,6 +154,132 @@ describe('a change of base_url', () => {
     await registerEmbeddedProvider(core, here.url, 'some-key');
     await registerEmbeddedProvider(core, elsewhere.url, undefined);
     expect(await store.findByName('emoji-clip')).toMatchObject({ baseUrl: elsewhere.url, hasCredentials: false });
+  });
+});
+
+describe('an address', () => {
+  const REFUSED = {
+    status: 400,
+    code: 'address_not_allowed',
+    param: 'base_url',
+    message: expect.stringContaining('CRAFT_ALLOWED_NETWORKS'),
+  };
+
+  it.each([
+    'http://169.254.169.254/latest',
+    'http://169.254.169.254.:80',
+    'http://0xa9fea9fe',
+    'http://2852039166',
+    'http://[fe80::1]',
+    'http://[febf::1]:8000',
+    'http://[::ffff:169.254.169.254]',
+  ])('that is link-local is not called where the operator does not allow it: %s', async (base_url) => {
+    const store = openStore();
+    await expect(register(store, { base_url })).rejects.toMatchObject(REFUSED);
+    const { id } = await register(store);
+    await expect(store.update(id, { base_url, credentials: null })).rejects.toMatchObject(REFUSED);
+    expect((await store.get(id)).baseUrl).toBe(here.url);
+  });
+
+  it('of the loopback interface is called only where the operator allows it', async () => {
+    const before = here.keys.length;
+    await expect(register(openStore(KEY, ''))).rejects.toMatchObject(REFUSED);
+    expect(here.keys).toHaveLength(before);
+  });
+
+  it('of the service itself is trusted by its origin alone', async () => {
+    const store = openStore(KEY, '');
+    store.trust(here.url);
+    expect((await register(store)).baseUrl).toBe(here.url);
+    await expect(register(store, { base_url: elsewhere.url })).rejects.toMatchObject(REFUSED);
+  });
+});
+
+describe('settings', () => {
+  it('are those of the protocol, in a patch too, and replace the present ones as a whole', async () => {
+    const store = openStore();
+    const { id } = await register(store, { settings: { unbilled_statuses: [503] } });
+    for (const [settings, param] of [
+      [{ dialect: 'jina' }, 'settings.dialect'],
+      [{ returns: 'votes' }, 'settings.returns'],
+      [{ unbilled_statuses: [503, 99] }, 'settings.unbilled_statuses.1'],
+    ] as const) {
+      await expect(store.update(id, { settings })).rejects.toMatchObject({
+        status: 400,
+        code: 'invalid_settings',
+        param,
+        message: expect.stringContaining('open_inference'),
+      });
+    }
+    const { settings, capabilities } = await store.update(id, { settings: { returns: 'probabilities' } });
+    expect(settings).toMatchObject({ returns: 'probabilities', unbilled_statuses: [] });
+    expect(capabilities.returns).toBe('probabilities');
+  });
+
+  it('are asked of the provider again before they are kept', async () => {
+    const store = openStore();
+    const { id } = await register(store);
+    await expect(store.update(id, { settings: { tensors: { logits: 'scores' } } })).rejects.toMatchObject({
+      code: 'provider_tensor_missing',
+      param: 'settings.tensors.logits',
+    });
+    expect((await store.get(id)).settings).toMatchObject({ tensors: { logits: 'logits' } });
+  });
+});
+
+describe('prices and limits by the token', () => {
+  it('are kept without loss', async () => {
+    const store = openStore();
+    const { id } = await register(store, {
+      protocol: 'embeddings',
+      limits: { tokens_per_second: 2500.5 },
+      prices: { per_million_input_tokens_usd: 0.15, per_million_output_tokens_usd: 0.6 },
+    });
+    expect(await store.get(id)).toMatchObject({
+      limits: { tokensPerSecond: 2500.5 },
+      prices: { perInputTokenPicoUsd: 150_000n, perOutputTokenPicoUsd: 600_000n },
+    });
+    const changed = await store.update(id, {
+      limits: { tokens_per_second: null },
+      prices: { per_million_output_tokens_usd: 0 },
+    });
+    expect(changed).toMatchObject({
+      limits: { tokensPerSecond: null },
+      prices: { perInputTokenPicoUsd: 150_000n, perOutputTokenPicoUsd: 0n },
+    });
+  });
+});
+
+describe('prices by the token at a provider that says nothing of tokens', () => {
+  const REFUSED = { status: 400, code: 'token_prices_not_supported' };
+
+  it.each(['per_million_input_tokens_usd', 'per_million_output_tokens_usd'])(
+    'are refused when it is registered and changed: %s',
+    async (price) => {
+      const store = openStore();
+      const prices = { per_request_usd: 0.5, [price]: 0.1 };
+      const refused = { ...REFUSED, param: `prices.${price}` };
+      await expect(register(store, { prices })).rejects.toMatchObject(refused);
+      const { id } = await register(store, { prices: { ...prices, [price]: 0 } });
+      await expect(store.update(id, { prices })).rejects.toMatchObject(refused);
+      expect((await store.get(id)).prices).toMatchObject({ perInputTokenPicoUsd: 0n, perOutputTokenPicoUsd: 0n });
+    },
+  );
+});
+
+describe('a change of remote_model', () => {
+  it('takes the names that the protocol can ask for', async () => {
+    const store = openStore();
+    const { id } = await register(store);
+    const asked = here.keys.length;
+    await expect(store.update(id, { remote_model: 'org/clip' })).rejects.toMatchObject({
+      status: 400,
+      code: 'invalid_remote_model',
+      param: 'remote_model',
+    });
+    expect(here.keys).toHaveLength(asked);
+    const other = await register(store, { protocol: 'embeddings' });
+    expect((await store.update(other.id, { remote_model: 'org/clip' })).remoteModel).toBe('org/clip');
   });
 });
 

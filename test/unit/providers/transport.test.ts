@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { ProviderCallError } from '../../../src/providers/provider-call-error.js';
-import { retryAfterSeconds, Transport, type TransportOptions } from '../../../src/providers/transport.js';
+import { Transport, type TransportOptions } from '../../../src/providers/transport.js';
 
 const closers: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
@@ -84,7 +84,7 @@ describe('Transport', () => {
     [500, { code: 'provider_unavailable', billing: 'unknown', retryable: true }],
     [401, { code: 'provider_credentials_refused', billing: 'unknown', retryable: false }],
     [400, { code: 'provider_refused_request', billing: 'unknown', retryable: false }],
-    [302, { code: 'provider_refused_request', billing: 'unknown', retryable: false }],
+    [302, { code: 'provider_redirects', billing: 'unknown', retryable: false }],
   ])('maps status %i', async (status, expected) => {
     const url = await serve((_, response) => {
       response.writeHead(status, { 'retry-after': '7', location: 'http://127.0.0.1:1/' }).end('{"error":"its words"}');
@@ -208,18 +208,6 @@ describe('Transport', () => {
     expect(most).toBe(3);
   });
 
-  it('spaces requests by the rate', async () => {
-    const arrivals: number[] = [];
-    const url = await serve((_, response) => {
-      arrivals.push(performance.now());
-      response.end();
-    });
-    const transport = open(url, { requestsPerSecond: 50 });
-    await Promise.all(Array.from({ length: 6 }, () => transport.send(GET)));
-    // Five gaps of 20 ms; timers may fire a little early.
-    expect(arrivals[5] - arrivals[0]).toBeGreaterThan(90);
-  });
-
   it('does not send what was given up while it waited for its turn', async () => {
     let served = 0;
     const url = await serve((_, response) => {
@@ -236,15 +224,5 @@ describe('Transport', () => {
     expect(served).toBe(1);
     await transport.send(GET);
     expect(served).toBe(2);
-  });
-});
-
-describe('retryAfterSeconds', () => {
-  it('reads seconds and dates', () => {
-    expect(retryAfterSeconds('12')).toBe(12);
-    expect(retryAfterSeconds(new Date(Date.now() + 60_000).toUTCString())).toBeGreaterThan(55);
-    expect(retryAfterSeconds(new Date(Date.now() - 60_000).toUTCString())).toBe(0);
-    expect(retryAfterSeconds('soon')).toBeUndefined();
-    expect(retryAfterSeconds(undefined)).toBeUndefined();
   });
 });

@@ -1,0 +1,104 @@
+import type { CallRange } from './calls.js';
+import { promptEvaluationsOf } from './calls.js';
+import type {
+  ClassTexts,
+  ProviderCapabilities,
+  ProviderPrices,
+  QueryAmounts,
+  TokenBounds,
+  TokenUsage,
+} from './provider.js';
+import { textBytes } from './texts.js';
+
+/** What calls cost: counted before they are sent, from above where only the answer tells exactly. */
+
+/** The part of a provider's record that decides it. */
+export interface Pricing {
+  prices: ProviderPrices;
+  capabilities: Pick<ProviderCapabilities, 'tokens'>;
+}
+
+/** The texts that the calls of a scoring have in common. */
+export interface CallTexts {
+  classes: ClassTexts;
+  /** Bytes of the longest template, without its class name; 0 of soft prompts. */
+  templateBytes: number;
+}
+
+/** Beside an option's own text: its key and the line's end. */
+const OPTION_BYTES = 8;
+
+/** What a call draws on the ledger. */
+export function amountsOfCall(pricing: Pricing, call: CallRange, texts: CallTexts): QueryAmounts {
+  const imageQueries = call.promptCount * call.imageCount;
+  return {
+    promptEvaluations: promptEvaluationsOf(call),
+    imageQueries,
+    requests: 1,
+    costMicroUsd: costMicroUsd(
+      pricing.prices,
+      1,
+      imageQueries,
+      mostTokens(pricing, { images: call.imageCount, texts: textBytesOf(call, texts) }),
+    ),
+  };
+}
+
+/** What a call that embeds images draws: no prompt is evaluated. */
+export function amountsOfImages(pricing: Pricing, imageCount: number): QueryAmounts {
+  return {
+    promptEvaluations: 0,
+    imageQueries: imageCount,
+    requests: 1,
+    costMicroUsd: costMicroUsd(pricing.prices, 1, imageCount, mostTokens(pricing, { images: imageCount, texts: 0 })),
+  };
+}
+
+export const NOTHING: QueryAmounts = { promptEvaluations: 0, imageQueries: 0, requests: 0, costMicroUsd: 0 };
+
+export function addAmounts(a: QueryAmounts, b: QueryAmounts): QueryAmounts {
+  return {
+    promptEvaluations: a.promptEvaluations + b.promptEvaluations,
+    imageQueries: a.imageQueries + b.imageQueries,
+    requests: a.requests + b.requests,
+    costMicroUsd: a.costMicroUsd + b.costMicroUsd,
+  };
+}
+
+/** The price in micro-dollars, rounded up so that a limit is never passed by rounding. */
+export function costMicroUsd(
+  prices: ProviderPrices,
+  requests: number,
+  imageQueries: number,
+  tokens: TokenUsage = { inputTokens: 0, outputTokens: 0 },
+): number {
+  const nano = prices.perRequestNanoUsd * BigInt(requests) + prices.perImageQueryNanoUsd * BigInt(imageQueries);
+  const pico =
+    prices.perInputTokenPicoUsd * BigInt(tokens.inputTokens) +
+    prices.perOutputTokenPicoUsd * BigInt(tokens.outputTokens);
+  return Number((nano * 1000n + pico + 999_999n) / 1_000_000n);
+}
+
+/** As many tokens as a request can have at most. */
+export function mostTokens(
+  { capabilities: { tokens } }: Pick<Pricing, 'capabilities'>,
+  content: { images: number; texts: number },
+): TokenUsage {
+  if (!tokens) return { inputTokens: 0, outputTokens: 0 };
+  return {
+    inputTokens: tokens.perRequest + content.images * tokens.perImage + tokensOfText(content.texts, tokens),
+    outputTokens: tokens.outputPerRequest,
+  };
+}
+
+function tokensOfText(bytes: number, { bytesPerToken }: TokenBounds): number {
+  return Math.ceil(bytes / bytesPerToken);
+}
+
+/** Bytes of all texts of a call: every one of its prompts completed by every one of its classes. */
+function textBytesOf(call: CallRange, { classes, templateBytes }: CallTexts): number {
+  let bytes = call.anchored ? textBytes(classes, 0) : 0;
+  for (let c = call.firstClass; c < call.firstClass + call.classCount; c++) bytes += textBytes(classes, c);
+  const count = call.classCount + (call.anchored ? 1 : 0);
+  return call.promptCount * (bytes + count * (templateBytes + OPTION_BYTES));
+}

@@ -1,0 +1,89 @@
+import { createHash } from 'node:crypto';
+import sharp, { type Sharp } from 'sharp';
+import type { ProviderImage } from './provider.js';
+import type { ImageSize } from './settings/common.js';
+
+/** Bytes of scaled images, and characters of encoded ones, that are kept to be sent again. */
+const KEPT_BYTES = 64 * 1024 * 1024;
+const WHITE = '#ffffff';
+/** Changes with the pixels that scaling makes of an image; a part of what kept embeddings are known by. */
+export const SCALING_VERSION = 'upright';
+
+/** Images in the form in which a provider gets them: as they are, or scaled to its input size, each once. */
+export class ImageEncoder {
+  private readonly scaled = new Kept<Buffer>();
+  private readonly base64s = new Kept<string>();
+
+  constructor(private readonly size: ImageSize | undefined) {}
+
+  /** The image file. */
+  async encoded(image: ProviderImage): Promise<Buffer> {
+    const { size } = this;
+    if (!size) return image.bytes();
+    return this.scaled.once(image.sha256, async () =>
+      scaled(await image.bytes(), size)
+        .png()
+        .toBuffer(),
+    );
+  }
+
+  /** SHA-256 of the encoded image, in hexadecimal. */
+  async encodedSha256(image: ProviderImage): Promise<string> {
+    if (!this.size) return image.sha256;
+    return createHash('sha256')
+      .update(await this.encoded(image))
+      .digest('hex');
+  }
+
+  async base64(image: ProviderImage): Promise<string> {
+    return this.base64s.once(image.sha256, async () => (await this.encoded(image)).toString('base64'));
+  }
+
+  async dataUri(image: ProviderImage): Promise<string> {
+    const base64 = await this.base64(image);
+    return `data:${mediaTypeOf(Buffer.from(base64.slice(0, 16), 'base64'))};base64,${base64}`;
+  }
+}
+
+/** What was made of images, by their SHA-256; dropped as a whole when it becomes too much. */
+class Kept<Form extends { length: number }> {
+  private readonly forms = new Map<string, Promise<Form>>();
+  private size = 0;
+
+  once(sha256: string, make: () => Promise<Form>): Promise<Form> {
+    const known = this.forms.get(sha256);
+    if (known) return known;
+    const making = make();
+    this.forms.set(sha256, making);
+    making.then(
+      ({ length }) => this.count(length),
+      () => this.forms.delete(sha256),
+    );
+    return making;
+  }
+
+  private count(length: number): void {
+    this.size += length;
+    if (this.size <= KEPT_BYTES) return;
+    this.forms.clear();
+    this.size = 0;
+  }
+}
+
+/** An image, upright as its EXIF orientation says, on white, scaled. */
+export function scaled(bytes: Buffer, { width, height, fit, kernel }: ImageSize): Sharp {
+  return sharp(bytes)
+    .autoOrient()
+    .flatten({ background: WHITE })
+    .toColourspace('srgb')
+    .resize(width, height, { fit, kernel, background: WHITE, withoutEnlargement: fit === 'inside' });
+}
+
+/** The media type by the file's first bytes; images were checked when they were taken in. */
+function mediaTypeOf(bytes: Buffer): string {
+  const start = bytes.toString('latin1', 0, 12);
+  if (start.startsWith('\x89PNG')) return 'image/png';
+  if (start.startsWith('GIF8')) return 'image/gif';
+  if (start.startsWith('RIFF')) return 'image/webp';
+  return 'image/jpeg';
+}
