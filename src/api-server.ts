@@ -5,11 +5,13 @@ import { ApiKeys } from './access/api-keys.js';
 import { keptSecret } from './access/kept-secret.js';
 import { AdapterStore } from './adapters/adapter-store.js';
 import { Predictor } from './adapters/predictor.js';
+import { testProvider } from './adapters/provider-test.js';
 import type { Config } from './config.js';
 import type { Core } from './core.js';
 import { buildApp } from './http/app.js';
 import { EventFeed } from './jobs/event-feed.js';
 import { JobControl } from './jobs/job-control.js';
+import { JobPlanner } from './jobs/job-planner.js';
 import { JobQueries } from './jobs/job-queries.js';
 import { JobService } from './jobs/job-service.js';
 import { Mending } from './jobs/mending.js';
@@ -36,7 +38,8 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
   const events = new EventFeed(connectionString, log);
   await events.open();
   const jobQueries = new JobQueries(database, ledger);
-  const jobs = new JobService(database, ledger, datasets, providers, jobQueries, queue, log);
+  const planner = new JobPlanner(database, ledger, datasets, providers);
+  const jobs = new JobService(database, ledger, planner, jobQueries, queue, log);
   const jobControl = new JobControl(database, ledger, jobQueries, queue, log);
   const apiKeys = new ApiKeys(database);
   const key = config.apiKey
@@ -50,12 +53,14 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
       apiKeys,
       datasets,
       providers,
+      planner,
       jobs,
       jobControl,
       jobQueries,
       events,
       adapters: new AdapterStore(database, ledger, providers),
       predictor: new Predictor(database, ledger, providers, worker),
+      testQuery: (id, query) => testProvider(core, id, query),
       ledger,
       async checkReady() {
         await Promise.all([database.$queryRaw`SELECT 1`, queue.ping()]);

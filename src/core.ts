@@ -9,7 +9,9 @@ import { DatasetStore } from './datasets/dataset-store.js';
 import { DEFAULT_DATASET_LIMITS } from './datasets/limits.js';
 import { createPrismaClient, type Database } from './db/client.js';
 import { openDatabase } from './db/open-database.js';
+import { fetchImageBy } from './fetch-image.js';
 import { Ledger } from './ledger/ledger.js';
+import { ResourceFetcher } from './outgoing/resource-fetcher.js';
 import { ProviderStore } from './providers/provider-store.js';
 
 /** What every process of the service needs: the stores on the database and the data directory. */
@@ -29,13 +31,16 @@ export async function openCore(config: Config, log: Logger): Promise<Core> {
   const opened = await openDatabase({ databaseUrl: config.databaseUrl, dataDirectory: config.dataDirectory, log });
   const database = createPrismaClient({ connectionString: opened.connectionString });
   const ledger = new Ledger(database, opened.connectionString);
+  const addresses = config.providerUrl ? config.addressPolicy.withOrigin(config.providerUrl) : config.addressPolicy;
   const secretKey =
     config.secretKey ?? keptSecret(config.dataDirectory, 'secret-key', () => randomBytes(32).toString('hex')).value;
-  const providers = new ProviderStore(database, new SecretBox(secretKey), ledger);
+  const providers = new ProviderStore(database, new SecretBox(secretKey), ledger, addresses);
+  const fetcher = new ResourceFetcher(addresses);
   const datasets = new DatasetStore({
     database,
     directory: join(config.dataDirectory, 'files'),
     limits: { ...DEFAULT_DATASET_LIMITS, maxUploadBytes: config.maxUploadBytes },
+    fetchImage: fetchImageBy(fetcher),
   });
   return {
     connectionString: opened.connectionString,
@@ -46,6 +51,7 @@ export async function openCore(config: Config, log: Logger): Promise<Core> {
     worker: `${hostname()}-${process.pid}`,
     async close() {
       await providers.close();
+      await fetcher.close();
       await ledger.close();
       await database.$disconnect();
       await opened.close();

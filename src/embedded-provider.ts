@@ -99,6 +99,7 @@ export async function registerEmbeddedProvider(core: Core, url: string, key: str
 }
 
 async function register(core: Core, url: string, key: string | undefined): Promise<void> {
+  core.providers.trust(url);
   const known = await core.providers.findByName(EMBEDDED_PROVIDER_NAME);
   const credentials = key === undefined ? null : { type: 'bearer' as const, token: key };
   if (known) {

@@ -43,6 +43,7 @@ function trainingEnvironment(core: Core, config: Config): Record<string, string>
     CRAFT_DATA_DIR: config.dataDirectory,
     CRAFT_SECRET_KEY: config.secretKey ?? '',
     CRAFT_COMPUTE: config.compute,
+    CRAFT_ALLOWED_NETWORKS: core.providers.addressPolicy.toString(),
     CRAFT_CHECKPOINT_INTERVAL: String(config.checkpointInterval),
     LOG_LEVEL: config.logLevel,
   };

@@ -1,9 +1,11 @@
+import type { LearnedPrompt } from '../craft/trainer.js';
 import type { Database, Prisma } from '../db/client.js';
 import type { Adapter } from '../db/generated/client.js';
 import { InvalidRequestError, NotFoundError } from '../errors.js';
 import { newId } from '../ids.js';
 import type { Ledger } from '../ledger/ledger.js';
 import { badCursor, NEWEST_FIRST, olderThan, type Page, type PageRequest } from '../paging.js';
+import type { ProviderInfo } from '../providers/provider-row.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import { decodeAdapter } from './adapter-file.js';
 
@@ -66,14 +68,7 @@ export class AdapterStore {
         message: `The adapter belongs to provider "${name}", which is not registered here. Register it, or name another as "model".`,
       });
     }
-    const { contextTokens, contextWidth } = provider.capabilities;
-    if (contextTokens !== weights.contextTokens || contextWidth !== weights.contextWidth) {
-      throw new InvalidRequestError({
-        code: 'adapter_does_not_fit',
-        param: 'model',
-        message: `The adapter's context prompt is ${weights.contextTokens} × ${weights.contextWidth}, but provider "${name}" takes ${contextTokens} × ${contextWidth}.`,
-      });
-    }
+    requireFit(weights.prompt, provider);
     const id = `ft:${provider.name}:${options.suffix ?? ''}:${newId('').slice(0, 12)}`;
     await this.database.$transaction(async (tx) => {
       await tx.adapter.create({
@@ -103,6 +98,24 @@ export class AdapterStore {
 function toInfo(row: Omit<Adapter, 'weights'> & { provider: { name: string } }): AdapterInfo {
   const { provider, ...adapter } = row;
   return { ...adapter, providerName: provider.name };
+}
+
+/** @throws InvalidRequestError when the provider does not take such a prompt */
+function requireFit(prompt: LearnedPrompt, { name, capabilities }: ProviderInfo): void {
+  const { contextTokens, contextWidth, promptSpace, promptSpaces = [promptSpace] } = capabilities;
+  const refuse = (message: string) => {
+    throw new InvalidRequestError({ code: 'adapter_does_not_fit', param: 'model', message });
+  };
+  if (!promptSpaces.includes(prompt.space)) {
+    refuse(
+      `The adapter has a ${prompt.space} prompt, but provider "${name}" takes ${promptSpaces.join(' and ')} ones.`,
+    );
+  }
+  if (prompt.space === 'text') return;
+  if (contextTokens === prompt.contextTokens && contextWidth === prompt.contextWidth) return;
+  refuse(
+    `The adapter's context prompt is ${prompt.contextTokens} × ${prompt.contextWidth}, but provider "${name}" takes ${contextTokens} × ${contextWidth}.`,
+  );
 }
 
 export function adapterNotFound(id: string): NotFoundError {

@@ -1,24 +1,25 @@
 import { randomUUID } from 'node:crypto';
+import type { ImageEmbeddings } from '../embeddings/image-embeddings.js';
 import { PayloadTooLargeError } from '../errors.js';
 import type { Ledger } from '../ledger/ledger.js';
-import { meteredCall, PREDICTION_RETRIES } from '../ledger/metered-call.js';
+import { type MeteredCall, meteredCall, PREDICTION_RETRIES } from '../ledger/metered-call.js';
 import type { QueryPurpose, ReservationGuard } from '../ledger/reservation.js';
-import { callLimits, imageTooLarge } from '../providers/call-limits.js';
-import { cutIntoCalls, largestImageBytes, promptEvaluationsOf } from '../providers/calls.js';
+import { addAmounts, amountsOfCall, NOTHING } from '../providers/amounts.js';
+import { ask, embeddedTexts, questionOf } from '../providers/ask.js';
+import { LogitsAssembly, TextsAssembly } from '../providers/assemble.js';
+import { callLimits, imageCallLimits, imageTooLarge, sentSizes } from '../providers/call-limits.js';
+import { type CallLimits, type CallRange, cutIntoCalls, largestImageBytes } from '../providers/calls.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
-import {
-  costMicroUsd,
-  type Prompts,
-  type Provider,
-  type ProviderImage,
-  type QueryAmounts,
-} from '../providers/provider.js';
+import type { CallOptions, ClassTexts, Prompts, Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
+import { embeddedLogits } from './embedded-scoring.js';
 
 export interface ScoringOrder {
   provider: Provider;
   /** Exactly one prompt. */
   prompt: Prompts;
-  classNames: string[];
+  classes: ClassTexts;
+  /** [C, D] of the prompt's texts, where they are known already. */
+  textEmbeddings?: Float32Array;
   /** The request field that the classes come from, for errors; null where they are the adapter's. */
   classesParam: string | null;
   images: ProviderImage[];
@@ -27,71 +28,146 @@ export interface ScoringOrder {
   guard: ReservationGuard;
   worker: string;
   apiKeyId: string | null;
+  /** How often a call is tried at most; the policy of predictions where it is left out. */
+  attempts?: number;
+}
+
+export interface Scored {
+  /** [N, C] */
+  logits: Float32Array;
+  /** What was spent on them. */
+  usage: QueryAmounts;
+  /** [C, D] of the prompt's texts, where they were asked for. */
+  textEmbeddings?: Float32Array;
 }
 
 /**
  * Scores images under one prompt for a caller who waits: cut into provider calls, each under the ledger.
  * @throws InvalidRequestError, PayloadTooLargeError when the provider does not take so many classes or so large an image
- * @returns logits [N, C] and what was spent on them
  */
-export async function scoreImages(
-  ledger: Ledger,
-  order: ScoringOrder,
-): Promise<{ logits: Float32Array; usage: QueryAmounts }> {
-  const { provider, images, classNames } = order;
-  const { prompt } = order;
-  const template = prompt.kind === 'template' ? prompt.templates[0] : undefined;
-  const limits = callLimits(provider, { classNames, template }, order.classesParam);
-  const largest = largestImageBytes(limits);
-  const tooLarge = images.findIndex(({ size }) => size > largest);
-  if (tooLarge >= 0) {
-    const detail = imageTooLarge(provider.name, 'The image', images[tooLarge].size, largest);
-    throw new PayloadTooLargeError({ ...detail, param: `images.${tooLarge}` });
-  }
-  const calls = cutIntoCalls(
-    1,
-    images.map(({ size }) => size),
-    limits,
-  );
-  const logits = new Float32Array(images.length * classNames.length);
-  const usage: QueryAmounts = { promptEvaluations: 0, imageQueries: 0, requests: 0, costMicroUsd: 0 };
-  await mapConcurrent(calls, provider.limits.concurrency, async (call) => {
-    const amounts: QueryAmounts = {
-      promptEvaluations: promptEvaluationsOf(call),
-      imageQueries: call.imageCount,
-      requests: 1,
-      costMicroUsd: costMicroUsd(provider.prices, 1, call.imageCount),
-    };
+export async function scoreImages(ledger: Ledger, embeddings: ImageEmbeddings, order: ScoringOrder): Promise<Scored> {
+  const { provider, images } = order;
+  const limits = callLimits(provider, { space: spaceOf(order.prompt), ...textsOf(order) }, order.classesParam);
+  const sizes = sentSizes(provider.capabilities, images);
+  const imageLimits = provider.kind === 'embedding' ? imageCallLimits(provider) : limits;
+  requireImagesFit(provider, sizes, imageLimits);
+  const meter = new Meter(ledger, order);
+  let asked: Float32Array | undefined;
+  const texts = async () => {
+    asked = await textEmbeddings(order, meter, limits);
+    return asked;
+  };
+  const logits =
+    provider.kind === 'embedding'
+      ? await embeddedLogits(
+          embeddings,
+          meter,
+          { provider, images, sizes, limits: imageLimits, classCount: order.classes.names.length },
+          () => order.textEmbeddings ?? texts(),
+        )
+      : await directLogits(order, meter, sizes, limits);
+  return { logits, usage: meter.usage, ...(asked ? { textEmbeddings: asked } : {}) };
+}
+
+/** Sends calls under the ledger and adds up what they draw. */
+export class Meter {
+  usage: QueryAmounts = NOTHING;
+
+  constructor(
+    private readonly ledger: Ledger,
+    private readonly order: ScoringOrder,
+  ) {}
+
+  async send(
+    chunk: number,
+    amounts: QueryAmounts,
+    call: Omit<MeteredCall<Float32Array>, 'reservation' | 'send'> & {
+      send(options: CallOptions): ReturnType<MeteredCall<Float32Array>['send']>;
+    },
+  ): Promise<Float32Array> {
+    const { provider, accountId, purpose, guard, worker, apiKeyId } = this.order;
     const { idempotency } = provider.capabilities;
-    const key = idempotency ? `${order.purpose}/${randomUUID()}` : undefined;
-    const part = await meteredCall(
-      ledger,
+    const key = idempotency ? `${purpose}/${randomUUID()}` : undefined;
+    const purchase = idempotency && key ? { key, windowSeconds: idempotency.windowSeconds } : undefined;
+    const reservation = {
+      accountId,
+      providerId: provider.id,
+      purpose,
+      amounts,
+      guard,
+      chunk,
+      worker,
+      apiKeyId,
+      purchase,
+    };
+    const answer = await meteredCall(
+      this.ledger,
       {
-        reservation: {
-          accountId: order.accountId,
-          providerId: provider.id,
-          purpose: order.purpose,
-          amounts,
-          guard: order.guard,
-          chunk: call.chunk,
-          worker: order.worker,
-          apiKeyId: order.apiKeyId,
-          purchase: idempotency && key ? { key, windowSeconds: idempotency.windowSeconds } : undefined,
-        },
-        async send() {
-          const { logits: answer, billed } = await provider.score({
-            prompts: prompt,
-            images: images.slice(call.firstImage, call.firstImage + call.imageCount),
-            classNames,
-            idempotencyKey: key,
-          });
-          return { answer, billed };
-        },
+        ...call,
+        reservation,
+        send: () => call.send({ idempotencyKey: key, patienceMs: PREDICTION_RETRIES.maxRetryAfterMs }),
       },
-      PREDICTION_RETRIES,
+      { ...PREDICTION_RETRIES, maxAttempts: this.order.attempts ?? PREDICTION_RETRIES.maxAttempts },
     );
-    logits.set(part, call.firstImage * classNames.length);
-    for (const unit of Object.keys(usage) as (keyof QueryAmounts)[]) usage[unit] += amounts[unit];
+    this.usage = addAmounts(this.usage, amounts);
+    return answer;
+  }
+}
+
+async function directLogits(
+  order: ScoringOrder,
+  meter: Meter,
+  sizes: number[],
+  limits: CallLimits,
+): Promise<Float32Array> {
+  let logits = new Float32Array();
+  const assembly = new LogitsAssembly(sizes.length, order.classes.names.length, (_, all) => {
+    logits = all as Float32Array<ArrayBuffer>;
   });
-  return { logits, usage };
+  await sendAll(order, meter, cutIntoCalls(1, sizes, order.classes.names.length, limits), assembly);
+  return logits;
+}
+
+async function textEmbeddings(order: ScoringOrder, meter: Meter, limits: CallLimits): Promise<Float32Array> {
+  let embeddings = new Float32Array();
+  const assembly = new TextsAssembly(order.classes.names.length, (_, all) => {
+    embeddings = all as Float32Array<ArrayBuffer>;
+  });
+  await sendAll(order, meter, cutIntoCalls(1, [], order.classes.names.length, limits), assembly);
+  return embeddings;
+}
+
+async function sendAll(
+  order: ScoringOrder,
+  meter: Meter,
+  calls: CallRange[],
+  assembly: { add(call: CallRange, answer: Float32Array): void },
+): Promise<void> {
+  const { provider, images, classes, prompt } = order;
+  const texts = textsOf(order);
+  await mapConcurrent(calls, provider.limits.concurrency, async (call) => {
+    const question = questionOf(call, { prompts: prompt, images, classes });
+    const answer = await meter.send(call.chunk, amountsOfCall(provider, call, texts), {
+      send: (options) => ask(provider, question, options),
+      texts: embeddedTexts(provider, question),
+    });
+    assembly.add(call, answer);
+  });
+}
+
+function spaceOf(prompt: Prompts) {
+  return prompt.kind === 'context' ? 'soft' : 'text';
+}
+
+function textsOf({ prompt, classes }: ScoringOrder) {
+  return { classes, templateBytes: prompt.kind === 'template' ? Buffer.byteLength(prompt.templates[0]) : 0 };
+}
+
+/** @throws PayloadTooLargeError */
+function requireImagesFit(provider: Provider, sizes: number[], limits: CallLimits): void {
+  const largest = largestImageBytes(limits);
+  const tooLarge = sizes.findIndex((size) => size > largest);
+  if (tooLarge < 0) return;
+  const detail = imageTooLarge(provider.name, 'The image', sizes[tooLarge], largest);
+  throw new PayloadTooLargeError({ ...detail, param: `images.${tooLarge}` });
 }

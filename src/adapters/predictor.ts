@@ -1,13 +1,14 @@
 import { refineLogits } from '../craft/head-weights.js';
-import type { AdapterWeights } from '../craft/trainer.js';
+import type { LearnedPrompt } from '../craft/trainer.js';
 import type { Database } from '../db/client.js';
+import { ImageEmbeddings } from '../embeddings/image-embeddings.js';
 import type { Ledger } from '../ledger/ledger.js';
 import { ReservationRefusedError } from '../ledger/reservation.js';
-import type { Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
+import type { ClassTexts, Prompts, Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
 import type { ProviderStore } from '../providers/provider-store.js';
-import { decodeAdapter } from './adapter-file.js';
+import { type AdapterDescription, type AdapterFile, decodeAdapter } from './adapter-file.js';
 import { adapterNotFound } from './adapter-store.js';
-import { scoreImages } from './metered-scoring.js';
+import { type Scored, scoreImages } from './metered-scoring.js';
 import { type LabelScore, rankLabels } from './ranking.js';
 
 export interface Prediction {
@@ -26,8 +27,7 @@ interface WarmAdapter {
   adapterId: string;
   providerId: string;
   provider: Provider;
-  weights: AdapterWeights;
-  classes: string[];
+  file: AdapterFile;
   checkedAt: number;
 }
 
@@ -40,13 +40,16 @@ const CHECKPOINT_ID = /^(.+):ckpt-step-(\d{1,7})$/;
 export class Predictor {
   /** In order of last use, oldest first. */
   private readonly warm = new Map<string, WarmAdapter>();
+  private readonly embeddings: ImageEmbeddings;
 
   constructor(
     private readonly database: Database,
     private readonly ledger: Ledger,
     private readonly providers: ProviderStore,
     private readonly worker: string,
-  ) {}
+  ) {
+    this.embeddings = new ImageEmbeddings(database);
+  }
 
   /**
    * @param id an adapter, or one of its checkpoints as their list names them (`…:ckpt-step-20`)
@@ -57,13 +60,17 @@ export class Predictor {
     images: ProviderImage[],
     options: { topK: number; blackBox: boolean; apiKeyId: string | null },
   ): Promise<PredictionAnswer> {
-    const { adapterId, weights, classes, provider } = await this.adapter(id);
-    let scored: { logits: Float32Array; usage: QueryAmounts };
+    const warm = await this.adapter(id);
+    const { adapterId, file, provider } = warm;
+    const { weights, about, textEmbeddings } = file;
+    const { classes } = about;
+    let scored: Scored;
     try {
-      scored = await scoreImages(this.ledger, {
+      scored = await scoreImages(this.ledger, this.embeddings, {
         provider,
-        prompt: { kind: 'context', count: 1, values: weights.context },
-        classNames: classes,
+        prompt: promptOf(weights.prompt),
+        classes: classTextsOf(file),
+        textEmbeddings: usable(textEmbeddings, about, provider),
         classesParam: null,
         images,
         accountId: adapterId,
@@ -78,6 +85,14 @@ export class Predictor {
       this.warm.delete(id);
       await this.adapter(id);
       throw adapterNotFound(id);
+    }
+    if (scored.textEmbeddings && provider.kind === 'embedding') {
+      // For another model than the adapter was trained with they are asked for once in this process.
+      warm.file = {
+        ...file,
+        about: { ...about, textSpace: provider.textSpace },
+        textEmbeddings: scored.textEmbeddings,
+      };
     }
     const refined = rankLabels(refineLogits(weights.head, scored.logits), classes, options.topK);
     const unrefined = options.blackBox ? rankLabels(scored.logits, classes, options.topK) : null;
@@ -98,10 +113,10 @@ export class Predictor {
   ): Promise<PredictionAnswer> {
     const provider = await this.providers.connect(providerId);
     const template = options.template ?? provider.capabilities.defaultTemplate;
-    const { logits, usage } = await scoreImages(this.ledger, {
+    const { logits, usage } = await scoreImages(this.ledger, this.embeddings, {
       provider,
       prompt: { kind: 'template', count: 1, templates: [template] },
-      classNames: options.labels,
+      classes: { names: options.labels },
       classesParam: 'labels',
       images,
       accountId: providerId,
@@ -135,9 +150,8 @@ export class Predictor {
     const file = checkpoint ? await this.checkpointFile(row.jobId, Number(checkpoint[2])) : row.weights;
     if (!file) throw adapterNotFound(id);
     const provider = await this.providers.connect(row.providerId);
-    const { weights, about } = decodeAdapter(file);
     const { providerId } = row;
-    const adapter = { adapterId, providerId, provider, weights, classes: about.classes, checkedAt: Date.now() };
+    const adapter = { adapterId, providerId, provider, file: decodeAdapter(file), checkedAt: Date.now() };
     this.warm.set(id, adapter);
     if (this.warm.size > WARM_ADAPTERS) this.warm.delete(this.warm.keys().next().value ?? '');
     return adapter;
@@ -148,4 +162,22 @@ export class Predictor {
     const where = { jobId_generation: { jobId, generation } };
     return (await this.database.checkpoint.findUnique({ where }))?.weights ?? null;
   }
+}
+
+/** Embeddings of texts are those of one model: another provider of the same name may have another. */
+function usable(
+  textEmbeddings: Float32Array | undefined,
+  { textSpace }: AdapterDescription,
+  provider: Provider,
+): Float32Array | undefined {
+  return provider.kind === 'embedding' && provider.textSpace === textSpace ? textEmbeddings : undefined;
+}
+
+function promptOf(prompt: LearnedPrompt): Prompts {
+  if (prompt.space === 'text') return { kind: 'template', count: 1, templates: [prompt.template] };
+  return { kind: 'context', count: 1, values: prompt.context };
+}
+
+function classTextsOf({ about: { classes: names, descriptions } }: AdapterFile): ClassTexts {
+  return descriptions ? { names, descriptions } : { names };
 }

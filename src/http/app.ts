@@ -101,7 +101,7 @@ export async function buildApp(services: Services, options: AppOptions): Promise
         keyGenerator: (request) => request.caller?.apiKeyId ?? request.ip,
       });
       await v1.register(fileRoutes, { services });
-      await v1.register(providerRoutes, { services });
+      await v1.register(providerRoutes, { services, maxPredictBytes: options.maxPredictBytes });
       await v1.register(jobRoutes, { services });
       await v1.register(jobEventRoutes, { services });
       await v1.register(jobLedgerRoutes, { services });

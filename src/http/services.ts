@@ -1,9 +1,11 @@
 import type { ApiKeys } from '../access/api-keys.js';
 import type { AdapterStore } from '../adapters/adapter-store.js';
 import type { Predictor } from '../adapters/predictor.js';
+import type { ProviderTest, TestQuery } from '../adapters/provider-test.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import type { EventFeed } from '../jobs/event-feed.js';
 import type { JobControl } from '../jobs/job-control.js';
+import type { JobPlanner } from '../jobs/job-planner.js';
 import type { JobQueries } from '../jobs/job-queries.js';
 import type { JobService } from '../jobs/job-service.js';
 import type { Ledger } from '../ledger/ledger.js';
@@ -14,12 +16,15 @@ export interface Services {
   apiKeys: ApiKeys;
   datasets: DatasetStore;
   providers: ProviderStore;
+  planner: JobPlanner;
   jobs: JobService;
   jobControl: JobControl;
   jobQueries: JobQueries;
   events: EventFeed;
   adapters: AdapterStore;
   predictor: Predictor;
+  /** One counted query to a provider, and what came of it. */
+  testQuery(providerId: string, query: TestQuery): Promise<ProviderTest>;
   ledger: Ledger;
   /** Throws when the service cannot do its work, saying which part is missing. */
   checkReady(): Promise<void>;

@@ -11,6 +11,7 @@ import { holdInputs } from './hold-inputs.js';
 import type { JobDetails, JobQueries } from './job-queries.js';
 import type { JobQueue } from './job-service.js';
 import { affordableGenerations, requireBounded, type TrainingPlan } from './plan.js';
+import { leftOf } from './plan-extension.js';
 import { illegalTransition, transition } from './state-machine.js';
 import { KEPT_DAYS } from './training-states.js';
 
@@ -60,9 +61,12 @@ export class JobControl {
       if (!job) await this.queries.get(id);
       const row = await tx.job.findUniqueOrThrow({ where: { id } });
       await this.requireChangeable(tx, row, deadline === undefined ? row.deadline : deadline);
-      const after = await this.changeLimits(tx, id, limits);
-      const { perGeneration } = row.plan as unknown as TrainingPlan;
-      const { generations, decidedBy } = affordableGenerations(perGeneration, after);
+      const { after, left } = await this.changeLimits(tx, id, limits);
+      const plan = row.plan as unknown as TrainingPlan;
+      const { generations: inAll, decidedBy } = affordableGenerations(plan, after);
+      // What was done may have cost less than was expected at most.
+      const further = affordableGenerations({ perGeneration: plan.perGeneration }, left).generations;
+      const generations = Math.max(inAll, row.generation + further);
       requireBounded(generations, BUDGET_PARAMETERS[decidedBy]);
       const planned = extend ? Math.max(row.plannedGenerations, generations) : row.plannedGenerations;
       const message = `The budget is now ${describeLimits(after)}; ${planned} generations are planned.`;
@@ -71,6 +75,7 @@ export class JobControl {
         data: {
           budgetRevision: { increment: 1 },
           plannedGenerations: planned,
+          extendsPlan: extend,
           ...(deadline === undefined ? {} : { deadline }),
         },
       });
@@ -90,7 +95,7 @@ export class JobControl {
     tx: Prisma.TransactionClient,
     id: string,
     limits: Partial<QueryLimits>,
-  ): Promise<QueryLimits> {
+  ): Promise<{ after: QueryLimits; left: QueryLimits }> {
     const balance = (await this.ledger.balancesIn(tx, [id])).get(id)!;
     for (const unit of UNITS) {
       const limit = limits[unit];
@@ -103,8 +108,9 @@ export class JobControl {
       });
     }
     await this.ledger.setLimits(tx, id, limits);
-    const limitOf = (unit: keyof QueryLimits) => limits[unit] ?? balance[unit].limit;
-    return Object.fromEntries(UNITS.map((unit) => [unit, limitOf(unit)])) as unknown as QueryLimits;
+    const changed = (await this.ledger.balancesIn(tx, [id])).get(id)!;
+    const after = Object.fromEntries(UNITS.map((unit) => [unit, changed[unit].limit])) as unknown as QueryLimits;
+    return { after, left: leftOf(changed) };
   }
 
   private async requireChangeable(tx: Prisma.TransactionClient, job: Job, deadline: Date | null): Promise<void> {

@@ -1,5 +1,5 @@
-import { type AdapterDescription, encodeAdapter } from '../adapters/adapter-file.js';
-import type { AdapterWeights, GenerationReport } from '../craft/trainer.js';
+import type { AdapterDescription } from '../adapters/adapter-file.js';
+import type { GenerationReport } from '../craft/trainer.js';
 import { type Database, Prisma } from '../db/client.js';
 import type { Job } from '../db/generated/client.js';
 import type { CraftError } from '../errors.js';
@@ -7,6 +7,7 @@ import { newId } from '../ids.js';
 import { endUnsuccessfully, pauseJob } from './endings.js';
 import { type NewJobEvent, recordEvents } from './events.js';
 import type { Pause } from './pause.js';
+import { type ScoredPrompt, writeScoredPrompts } from './scored-prompts.js';
 import { transition } from './state-machine.js';
 import { pruneTrainingStates } from './training-states.js';
 
@@ -25,6 +26,8 @@ export interface GenerationRecord {
   state?: Uint8Array<ArrayBuffer>;
   /** The adapter as of now, when this generation keeps one. */
   checkpoint?: Uint8Array<ArrayBuffer>;
+  /** Text prompts that were scored in it. */
+  scored?: ScoredPrompt[];
   /** A generation whose checkpoint this one makes superfluous. */
   superseded?: number;
 }
@@ -41,6 +44,8 @@ export type JobMetrics = {
   black_box_train_accuracy: number;
   validation_accuracy: number | null;
   validation_loss: number | null;
+  /** The current prompt, where it is a text; absent in what old jobs told. */
+  prompt?: string | null;
 };
 
 export function toJobMetrics(report: GenerationReport): JobMetrics {
@@ -55,6 +60,7 @@ export function toJobMetrics(report: GenerationReport): JobMetrics {
     black_box_train_accuracy: report.blackBoxTrainAccuracy,
     validation_accuracy: report.validationAccuracy,
     validation_loss: report.validationLoss,
+    prompt: report.template,
   };
 }
 
@@ -67,7 +73,7 @@ const WATCH_MS = 3000;
  */
 export class JobOwnership {
   /** What a change of the budget may have changed since the job was claimed. */
-  private current: Pick<Job, 'plannedGenerations' | 'budgetRevision'>;
+  private current: Pick<Job, 'plannedGenerations' | 'budgetRevision' | 'extendsPlan'>;
 
   private constructor(
     private readonly database: Database,
@@ -95,6 +101,11 @@ export class JobOwnership {
   /** Which of the job's budgets is known here; an end that was decided on an older one is refused. */
   get budgetRevision(): number {
     return this.current.budgetRevision;
+  }
+
+  /** Whether what the budget has left at the end of the plan is to be spent. */
+  get extendsPlan(): boolean {
+    return this.current.extendsPlan;
   }
 
   /** As many generations as the budget pays for by now. */
@@ -137,6 +148,22 @@ export class JobOwnership {
     return metrics;
   }
 
+  /** Plans more generations than at first, on the budget as it is known here. @returns false when it was changed */
+  async extendPlan(generations: number): Promise<boolean> {
+    return this.database.$transaction(async (tx) => {
+      const planned = this.plannedGenerations + generations;
+      const changed = await tx.job.updateMany({
+        where: { id: this.job.id, epoch: this.epoch, status: 'running', budgetRevision: this.budgetRevision },
+        data: { plannedGenerations: planned },
+      });
+      if (changed.count === 0) return false;
+      const message = `The plan cost less than it was expected to at most; the budget pays for ${planned} generations.`;
+      await recordEvents(tx, this.job.id, [{ level: 'info', type: 'message', message }]);
+      this.current = { ...this.current, plannedGenerations: planned };
+      return true;
+    });
+  }
+
   async recordGeneration(record: GenerationRecord): Promise<void> {
     const { id: jobId } = this.job;
     await this.database.$transaction(async (tx) => {
@@ -146,6 +173,7 @@ export class JobOwnership {
             best_metrics = ${JSON.stringify(progress.best)}::jsonb`
         : Prisma.sql`generation = generation`;
       this.current = await this.update(tx, assignments);
+      if (record.scored) await writeScoredPrompts(tx, jobId, record.generation, record.scored);
       if (record.state) {
         await tx.$executeRaw`
           INSERT INTO training_states (job_id, generation, epoch, state)
@@ -174,7 +202,8 @@ export class JobOwnership {
    */
   async succeed(result: {
     adapterId: string;
-    weights: AdapterWeights;
+    /** The adapter's file. */
+    file: Uint8Array<ArrayBuffer>;
     about: AdapterDescription;
     stopReason: string | null;
     /** The budget's revision on which this end was decided. */
@@ -184,7 +213,7 @@ export class JobOwnership {
   }): Promise<boolean> {
     const { id: jobId, providerId } = this.job;
     return this.database.$transaction(async (tx) => {
-      const file = encodeAdapter(result.weights, result.about);
+      const { file } = result;
       const earlier = await tx.adapter.findFirst({ where: { jobId, deletedAt: null }, orderBy: { createdAt: 'desc' } });
       // A job that went on, but not by one whole generation, has the adapter that it had.
       const unchanged = earlier !== null && Buffer.from(earlier.weights).equals(file);
@@ -264,10 +293,11 @@ export class JobOwnership {
   }
 
   private async update(tx: Prisma.TransactionClient, assignments: Prisma.Sql) {
-    const [row] = await tx.$queryRaw<{ planned_generations: number; budget_revision: number }[]>`
+    const [row] = await tx.$queryRaw<{ planned_generations: number; budget_revision: number; extends_plan: boolean }[]>`
       UPDATE jobs SET ${assignments} WHERE id = ${this.job.id} AND epoch = ${this.epoch}::int AND status = 'running'
-      RETURNING planned_generations, budget_revision`;
+      RETURNING planned_generations, budget_revision, extends_plan`;
     if (!row) throw new OwnershipLostError(`Job ${this.job.id} is no longer this worker's.`);
-    return { plannedGenerations: row.planned_generations, budgetRevision: row.budget_revision };
+    const { planned_generations: plannedGenerations, budget_revision: budgetRevision, extends_plan: extendsPlan } = row;
+    return { plannedGenerations, budgetRevision, extendsPlan };
   }
 }

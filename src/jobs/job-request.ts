@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { craftHyperparametersSchema } from '../craft/hyperparameters.js';
+import { craftHyperparametersInputSchema, craftHyperparametersSchema } from '../craft/hyperparameters.js';
 import type { QueryLimits } from '../ledger/accounts.js';
 import { toMicroUsd } from '../providers/query-limits.js';
 
@@ -21,26 +21,77 @@ export const budgetSchema = z
   })
   .describe('The job never spends more than any of these.');
 
+const template = z
+  .string()
+  .min(2)
+  .max(300)
+  .refine((text) => text.split('{}').length === 2 && text.split('{description}').length <= 2, {
+    error: 'Put {} once where the class name goes, and {description} at most once.',
+  });
+
+/** What of a method has no default that depends on the provider. */
+const craftFields = {
+  strategy: z.enum(['paper']).default('paper').describe('paper: the published algorithm exactly.'),
+  budget: budgetSchema,
+  prompt_space: z
+    .enum(['soft', 'text'])
+    .optional()
+    .describe('What prompts are made of: context tokens or words. Left out: soft where the provider takes it.'),
+  prompts: z
+    .strictObject({
+      templates: z.array(template).max(1000).default([]).describe('Your own, beside those that are shipped.'),
+      start: template.optional().describe("Where the search starts; the provider's own template where it is left out."),
+      words: z
+        .array(
+          z
+            .string()
+            .min(1)
+            .max(60)
+            .regex(/^[^{}]+$/, 'Leave out braces.'),
+        )
+        .max(2000)
+        .default([])
+        .describe('Your own context words, such as the domain of the images.'),
+    })
+    .optional()
+    .describe('Of text prompts: what the search may use.'),
+  validation_fraction: z
+    .number()
+    .gt(0)
+    .max(0.5)
+    .optional()
+    .describe('Sets this share of each class aside for validation. Only without a validation split or file.'),
+  shots: z
+    .int()
+    .min(1)
+    .max(MAX_COUNT)
+    .optional()
+    .describe(
+      'Trains on this many images of each class, chosen with the seed after validation images are set aside; a class that has fewer gives all it has.',
+    ),
+  checkpoint_selection: z
+    .enum(['last', 'best_validation'])
+    .default('last')
+    .describe('Which generation becomes the adapter.'),
+};
+
+export const methodInputSchema = z.strictObject({
+  type: z.literal('craft'),
+  craft: z.strictObject({ ...craftFields, hyperparameters: craftHyperparametersInputSchema.default({}) }),
+});
+
+/** With everything filled in that the caller left to the provider. */
 export const methodSchema = z.strictObject({
   type: z.literal('craft'),
-  craft: z.strictObject({
-    strategy: z.enum(['paper']).default('paper').describe('paper: the published algorithm exactly.'),
-    hyperparameters: craftHyperparametersSchema.prefault({}),
-    budget: budgetSchema,
-    validation_fraction: z
-      .number()
-      .gt(0)
-      .max(0.5)
-      .optional()
-      .describe('Sets this share of each class aside for validation. Only without a validation split or file.'),
-    checkpoint_selection: z
-      .enum(['last', 'best_validation'])
-      .default('last')
-      .describe('Which generation becomes the adapter.'),
-  }),
+  craft: z.strictObject({ ...craftFields, hyperparameters: craftHyperparametersSchema.prefault({}) }),
 });
 
 export type JobMethod = z.output<typeof methodSchema>;
+
+/** Of a job that was created before there was a choice, prompts are soft. */
+export function promptSpaceOf({ craft }: JobMethod): 'soft' | 'text' {
+  return craft.prompt_space ?? 'soft';
+}
 
 export const DEFAULT_PATIENCE_SECONDS = 300;
 
@@ -74,7 +125,7 @@ export const jobRequestSchema = z.strictObject({
     .record(z.string().max(64), z.string().max(512))
     .refine((metadata) => Object.keys(metadata).length <= 16, { error: 'At most 16 entries.' })
     .nullish(),
-  method: methodSchema,
+  method: methodInputSchema,
 });
 
 export type JobRequest = z.output<typeof jobRequestSchema>;
@@ -87,4 +138,8 @@ export function toQueryLimits(budget: z.output<typeof budgetSchema>): QueryLimit
     requests: budget.max_requests ?? null,
     costMicroUsd: budget.max_cost_usd === undefined ? null : toMicroUsd(budget.max_cost_usd),
   };
+}
+
+export function toDeadline(seconds: number | null | undefined): Date | null {
+  return seconds === null || seconds === undefined ? null : new Date(seconds * 1000);
 }

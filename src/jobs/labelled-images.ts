@@ -3,10 +3,14 @@ import type { DatasetStore } from '../datasets/dataset-store.js';
 import { splitValidation } from '../datasets/validation-split.js';
 import { InvalidRequestError } from '../errors.js';
 import type { ProviderImage } from '../providers/provider.js';
+import type { JobMethod } from './job-request.js';
+import { takeShots } from './shots.js';
 
 /** The images a job trains on and validates with, in a fixed order, each with its class. */
 export interface LabelledImages {
   classes: string[];
+  /** Of each class; null where it has none. */
+  descriptions: (string | null)[];
   training: LabelledSet;
   validation: LabelledSet;
 }
@@ -17,11 +21,14 @@ export interface LabelledSet {
   labels: Int32Array;
 }
 
+/** What a job's request says of the choice. */
+export type ImageChoice = Pick<JobMethod['craft'], 'validation_fraction' | 'shots'>;
+
 /** Opens a job's files and chooses its images; `close` gives the files back. */
 export async function openLabelledImages(
   datasets: DatasetStore,
   job: { trainingFileId: string; validationFileId: string | null; seed: bigint },
-  validationFraction: number | undefined,
+  choice: ImageChoice,
 ): Promise<{ images: LabelledImages; close(): Promise<void> }> {
   const opened: Dataset[] = [];
   const close = async () => {
@@ -35,7 +42,7 @@ export async function openLabelledImages(
   try {
     const training = await open(job.trainingFileId);
     const validation = job.validationFileId ? await open(job.validationFileId) : null;
-    return { images: chooseImages(training, validation, { validationFraction, seed: Number(job.seed) }), close };
+    return { images: chooseImages(training, validation, choice, Number(job.seed)), close };
   } catch (error) {
     await close();
     throw error;
@@ -44,18 +51,18 @@ export async function openLabelledImages(
 
 /**
  * Chooses the job's images: validation comes from the validation file, else from the training file's validation split,
- * else from a seeded, stratified share of the training images.
+ * else from a seeded, stratified share of the training images. Of what is left for training, `shots` of each class.
  * @throws InvalidRequestError when the two files do not go together
  */
 export function chooseImages(
   training: Dataset,
   validation: Dataset | null,
-  options: { validationFraction?: number; seed: number },
+  { validation_fraction: fraction, shots }: ImageChoice,
+  seed: number,
 ): LabelledImages {
-  const trainingImages = training.images.filter((image) => image.split === 'train');
+  const whole = training.images.filter((image) => image.split === 'train');
   const ownValidation = training.images.filter((image) => image.split === 'validation');
-  const { validationFraction } = options;
-  if (validationFraction !== undefined && (validation || ownValidation.length > 0)) {
+  if (fraction !== undefined && (validation || ownValidation.length > 0)) {
     throw new InvalidRequestError({
       code: 'validation_given_twice',
       param: 'method.craft.validation_fraction',
@@ -63,33 +70,24 @@ export function chooseImages(
         'The job has validation images already (a validation_file or a validation/ folder). Leave validation_fraction out.',
     });
   }
-  if (validation) {
-    return {
-      classes: training.classes,
-      training: toSet(training, trainingImages),
-      validation: validationSet(training, validation, trainingImages),
-    };
-  }
-  if (validationFraction === undefined) {
-    return {
-      classes: training.classes,
-      training: toSet(training, trainingImages),
-      validation: toSet(training, ownValidation),
-    };
-  }
-  const split = splitValidation(trainingImages, validationFraction, options.seed);
-  if (split.validation.length === 0) {
-    throw new InvalidRequestError({
-      code: 'validation_fraction_too_small',
-      param: 'method.craft.validation_fraction',
-      message: `A share of ${validationFraction} sets no image of any class aside. Raise it, or leave it out.`,
-    });
-  }
+  const split = fraction === undefined ? { train: whole, validation: ownValidation } : setAside(whole, fraction, seed);
+  const chosen = shots === undefined ? split.train : takeShots(split.train, shots, seed);
   return {
     classes: training.classes,
-    training: toSet(training, split.train),
-    validation: toSet(training, split.validation),
+    descriptions: training.descriptions,
+    training: toSet(training, chosen),
+    validation: validation ? validationSet(training, validation, whole) : toSet(training, split.validation),
   };
+}
+
+function setAside(images: DatasetImage[], fraction: number, seed: number) {
+  const split = splitValidation(images, fraction, seed);
+  if (split.validation.length > 0) return split;
+  throw new InvalidRequestError({
+    code: 'validation_fraction_too_small',
+    param: 'method.craft.validation_fraction',
+    message: `A share of ${fraction} sets no image of any class aside. Raise it, or leave it out.`,
+  });
 }
 
 /** All images of the validation file, whatever folder they lie in; its classes are matched by name. */

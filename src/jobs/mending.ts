@@ -8,10 +8,11 @@ import { attemptCall } from '../ledger/metered-call.js';
 import { ReservationRefusedError } from '../ledger/reservation.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
 import type { ProviderStore } from '../providers/provider-store.js';
-import { initialContextOf } from './initial-context.js';
-import type { JobMethod } from './job-request.js';
+import { callTextsOf, classTextsOf, promptProblemOf, startPromptOf } from './job-question.js';
+import { type JobMethod, promptSpaceOf } from './job-request.js';
 import type { JobQueue } from './job-service.js';
 import { openLabelledImages } from './labelled-images.js';
+import type { TrainingPlan } from './plan.js';
 import { probeCall } from './probe-call.js';
 import { ACTIVE_STATUSES, type PauseReason, transition } from './state-machine.js';
 
@@ -157,14 +158,18 @@ export class Mending {
     const { providers, datasets, ledger, worker } = this.options;
     const provider = await providers.connect(job.providerId);
     const method = job.method as unknown as JobMethod;
-    const { images, close } = await openLabelledImages(datasets, job, method.craft.validation_fraction);
+    const { images, close } = await openLabelledImages(datasets, job, method.craft);
     try {
-      const context = initialContextOf(provider.capabilities);
-      const { id: jobId, apiKeyId } = job;
-      await attemptCall(
-        ledger,
-        probeCall({ jobId, apiKeyId, worker, provider, images, context, guard: { kind: 'paused_job' } }),
-      );
+      const classes = classTextsOf(images);
+      const problem = promptProblemOf(promptSpaceOf(method), method, provider.capabilities, classes);
+      const probe = probeCall({
+        ...{ jobId: job.id, apiKeyId: job.apiKeyId, worker, provider, images },
+        texts: callTextsOf(problem, classes),
+        callLimits: job.plan as unknown as TrainingPlan,
+        prompt: startPromptOf(problem),
+        guard: { kind: 'paused_job' },
+      });
+      await attemptCall(ledger, probe);
     } finally {
       await close();
     }

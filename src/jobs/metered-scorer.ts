@@ -1,39 +1,60 @@
-import type { Score, ScoringRequest } from '../craft/trainer.js';
+import type { Prompts, Score, ScoringRequest } from '../craft/trainer.js';
 import type { Ledger } from '../ledger/ledger.js';
-import type { MeteredCall } from '../ledger/metered-call.js';
-import { type CallLimits, type CallRange, cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
+import type { ReservationGuard } from '../ledger/reservation.js';
+import type { CallTexts } from '../providers/amounts.js';
+import { pickPrompts, questionOf } from '../providers/ask.js';
+import { LogitsAssembly, TextsAssembly } from '../providers/assemble.js';
+import { sentSizes } from '../providers/call-limits.js';
+import { type CallLimits, type CallRange, cutIntoCalls } from '../providers/calls.js';
 import type { Circuit } from '../providers/circuit.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
-import { costMicroUsd, type Provider } from '../providers/provider.js';
+import type { Provider } from '../providers/provider.js';
+import type { EmbeddedImages } from './embedded-images.js';
+import { JobCalls } from './job-calls.js';
 import type { LabelledImages } from './labelled-images.js';
 import { HandedBackError, persistentCall } from './persistent-call.js';
 import { probeCall } from './probe-call.js';
-import { type AnsweredCall, hashCall, purchaseKey, type StoredAnswers, toPaidAnswer } from './stored-answers.js';
+import { answerSetOf, type ScoredPrompts } from './scored-prompts.js';
+import { type AnsweredCall, hashCall, type StoredAnswers } from './stored-answers.js';
 
 export interface MeteredScorerOptions {
   jobId: string;
-  epoch: number;
   /** The API key that created the job. */
   apiKeyId: string | null;
   worker: string;
+  guard: ReservationGuard;
   provider: Provider;
   ledger: Ledger;
   circuit: Circuit;
   images: LabelledImages;
+  texts: CallTexts;
   /** What an earlier run of the job paid for. */
   answers: StoredAnswers;
+  /** Text prompts that the job has had scored. */
+  scored: ScoredPrompts;
+  /** Of a provider that embeds. */
+  embedded: EmbeddedImages | null;
   /** How calls are cut: as planned, so that a resumed job asks the very same questions. */
   callLimits: CallLimits;
+  /** @throws LimitReachedError when the budget does not pay for a generation with so many candidates to ask about */
+  requireBudget(generation: number, candidates: number): Promise<void>;
   /** Stops between two provider calls; what is in flight is awaited, because it is paid for. */
   signal: AbortSignal;
 }
 
-/** Answers the trainer's requests with provider calls, each under the ledger, as many in flight as the provider takes. */
+/**
+ * Answers the trainer's requests with provider calls, each under the ledger, as many in flight as the provider takes.
+ * Text prompts that were scored before are not asked about again.
+ */
 export class MeteredScorer {
   private generation = 0;
   private chunksBefore = 0;
+  private lastTurn: Promise<unknown> = Promise.resolve();
+  private readonly calls: JobCalls;
 
-  constructor(private readonly options: MeteredScorerOptions) {}
+  constructor(private readonly options: MeteredScorerOptions) {
+    this.calls = new JobCalls(options);
+  }
 
   /** A score function for one generation; the calls of a generation are numbered through. */
   forGeneration(generation: number): Score {
@@ -43,16 +64,108 @@ export class MeteredScorer {
   }
 
   private async score(request: ScoringRequest, receive: (promptIndex: number, logits: Float32Array) => void) {
-    const { provider, images, signal, callLimits } = this.options;
-    const imageSizes = images[request.imageSet].images.map(({ size }) => size);
-    const imageCount = imageSizes.length;
+    const { prompts, purpose, imageSet } = request;
+    const { unknown, firstChunk } = await this.inTurn(async () => {
+      const missing = await this.answerFromMemory(request, receive);
+      return { unknown: missing, firstChunk: this.number(imageSet, missing.length) };
+    });
+    // Nothing is spent on a generation that the budget cannot complete.
+    if (purpose === 'candidates') await this.options.requireBudget(this.generation, unknown.length);
+    if (unknown.length === 0) return;
+    const missing = unknown.length === prompts.count ? prompts : pickTemplates(prompts, unknown);
+    await this.askAll({ purpose, imageSet, prompts: missing }, firstChunk, (index, values) => {
+      this.remember(request, unknown[index], values);
+      receive(unknown[index], this.toLogits(imageSet, values));
+    });
+    await this.answerRepeated(request, unknown, receive);
+  }
+
+  /** Requests that are made at the same time are numbered in the order in which they were made, on every run. */
+  private async inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.lastTurn.then(work);
+    this.lastTurn = turn.catch(() => {});
+    return turn;
+  }
+
+  /** @returns the number of the first call of a request; those after it are taken, too */
+  private number(imageSet: ScoringRequest['imageSet'], promptCount: number): number {
+    const first = this.chunksBefore;
+    if (promptCount > 0) this.chunksBefore += this.cut(imageSet, promptCount, first).length;
+    return first;
+  }
+
+  private cut(imageSet: ScoringRequest['imageSet'], promptCount: number, firstChunk: number): CallRange[] {
+    const { provider, images, callLimits } = this.options;
+    const sizes = sentSizes(provider.capabilities, images[imageSet].images);
+    return cutIntoCalls(promptCount, sizes, images.classes.length, callLimits, firstChunk);
+  }
+
+  /** @returns the indices of the prompts that have to be asked about */
+  private async answerFromMemory(
+    { prompts, imageSet }: ScoringRequest,
+    receive: (promptIndex: number, logits: Float32Array) => void,
+  ): Promise<number[]> {
+    const all = Array.from({ length: prompts.count }, (_, index) => index);
+    if (prompts.kind === 'context') return all;
+    const known = await this.options.scored.find(this.memoryOf(imageSet), prompts.templates);
+    return all.filter((index) => {
+      const values = known.get(prompts.templates[index]);
+      if (values) receive(index, this.options.embedded ? this.toLogits(imageSet, values) : values.slice());
+      // Of equal prompts in one request the first one is asked about.
+      return values === undefined && prompts.templates.indexOf(prompts.templates[index]) === index;
+    });
+  }
+
+  /** Prompts that were asked about for another one of the same request. */
+  private async answerRepeated(
+    { prompts, imageSet }: ScoringRequest,
+    asked: number[],
+    receive: (promptIndex: number, logits: Float32Array) => void,
+  ): Promise<void> {
+    if (prompts.kind === 'context') return;
+    const first = new Map(asked.map((index) => [prompts.templates[index], index]));
+    const repeated = prompts.templates.flatMap((template, index) => {
+      const place = first.get(template);
+      return place !== undefined && place !== index ? [index] : [];
+    });
+    if (repeated.length === 0) return;
+    const known = await this.options.scored.find(this.memoryOf(imageSet), prompts.templates);
+    for (const index of repeated) {
+      const values = known.get(prompts.templates[index]) as Float32Array;
+      receive(index, this.options.embedded ? this.toLogits(imageSet, values) : values.slice());
+    }
+  }
+
+  private remember({ prompts, imageSet }: ScoringRequest, index: number, values: Float32Array): void {
+    if (prompts.kind === 'context') return;
+    const template = prompts.templates[index];
+    this.options.scored.add({ imageSet: this.memoryOf(imageSet), template, values: values.slice() });
+  }
+
+  private memoryOf(imageSet: ScoringRequest['imageSet']): string {
+    return answerSetOf(this.options.provider, imageSet);
+  }
+
+  private toLogits(imageSet: ScoringRequest['imageSet'], values: Float32Array): Float32Array {
+    return this.options.embedded?.logits(imageSet, values) ?? values;
+  }
+
+  /** Sends the calls of a request. @param receive takes logits [N, C] of a prompt, or embeddings [C, D] of its texts */
+  private async askAll(
+    request: ScoringRequest,
+    firstChunk: number,
+    receive: (promptIndex: number, values: Float32Array) => void,
+  ) {
+    const { provider, images, signal } = this.options;
+    const calls = this.cut(request.imageSet, request.prompts.count, firstChunk);
     const classCount = images.classes.length;
-    const calls = cutIntoCalls(request.promptCount, imageSizes, callLimits, this.chunksBefore);
-    this.chunksBefore += calls.length;
-    const answers = new PromptAnswers(imageCount, classCount, receive);
+    const imageCount = images[request.imageSet].images.length;
+    const assembly = this.options.embedded
+      ? new TextsAssembly(classCount, receive)
+      : new LogitsAssembly(imageCount, classCount, receive);
     await mapConcurrent(calls, provider.limits.concurrency, async (call) => {
       if (signal.aborted) throw new HandedBackError('The worker is shutting down.');
-      answers.add(call, await this.send(request, call));
+      assembly.add(call, await this.send(request, call));
     });
   }
 
@@ -61,105 +174,21 @@ export class MeteredScorer {
     const asked = this.asked(request, call);
     const paidFor = await answers.find(asked);
     if (paidFor) return paidFor;
-    const probe = () => probeCall({ ...this.options, context: asked.prompts, guard: this.guard });
-    const attempt = (useless: number) => this.meteredCall(request, call, asked, useless);
+    const probe = () => probeCall({ ...this.options, prompt: pickPrompts(asked.prompts, 0, 1) });
+    const attempt = (useless: number) => this.calls.generationCall(request.purpose, call, asked, useless);
     return persistentCall(ledger, circuit, signal, attempt, probe);
   }
 
-  private get guard() {
-    return { kind: 'running_job' as const, epoch: this.options.epoch };
-  }
-
-  private meteredCall(
-    request: ScoringRequest,
-    call: CallRange,
-    asked: AnsweredCall,
-    useless: number,
-  ): MeteredCall<Float32Array> {
-    const { jobId, apiKeyId, worker, provider, signal } = this.options;
-    const imageQueries = call.promptCount * call.imageCount;
-    const { idempotency } = provider.capabilities;
-    const key = idempotency ? purchaseKey(jobId, provider, asked, useless) : undefined;
-    return {
-      reservation: {
-        accountId: jobId,
-        providerId: provider.id,
-        purpose: request.purpose,
-        amounts: {
-          promptEvaluations: promptEvaluationsOf(call),
-          imageQueries,
-          requests: 1,
-          costMicroUsd: costMicroUsd(provider.prices, 1, imageQueries),
-        },
-        guard: this.guard,
-        generation: this.generation,
-        chunk: call.chunk,
-        worker,
-        apiKeyId,
-        purchase: idempotency && key ? { key, windowSeconds: idempotency.windowSeconds } : undefined,
-      },
-      send: async () => {
-        const { prompts, images, classNames } = asked;
-        const { logits, billed } = await provider.score({
-          prompts: { kind: 'context', count: call.promptCount, values: prompts },
-          images,
-          classNames,
-          idempotencyKey: key,
-          signal,
-        });
-        return { answer: logits, billed };
-      },
-      keep: (logits) => toPaidAnswer(asked, logits),
-    };
-  }
-
-  private asked(request: ScoringRequest, call: CallRange): AnsweredCall {
-    const { images, provider } = this.options;
-    const promptLength = request.prompts.length / request.promptCount;
-    const question = {
-      model: `${provider.protocol} ${provider.remoteModel}`,
-      prompts: request.prompts.subarray(
-        call.firstPrompt * promptLength,
-        (call.firstPrompt + call.promptCount) * promptLength,
-      ),
-      images: images[request.imageSet].images.slice(call.firstImage, call.firstImage + call.imageCount),
-      classNames: images.classes,
-    };
-    return { ...question, generation: this.generation, chunk: call.chunk, hash: hashCall(question) };
+  private asked({ prompts, imageSet }: ScoringRequest, call: CallRange): AnsweredCall {
+    const { images, provider, texts } = this.options;
+    const whole = { prompts, images: images[imageSet].images, classes: texts.classes };
+    const question = questionOf(call, whole);
+    const hash = hashCall(`${provider.protocol} ${provider.remoteModel}`, question);
+    return { ...question, generation: this.generation, chunk: call.chunk, hash };
   }
 }
 
-/** Puts the logits of a prompt together from the calls that carried parts of its images. */
-class PromptAnswers {
-  private readonly partial = new Map<number, { logits: Float32Array; missing: number }>();
-
-  constructor(
-    private readonly imageCount: number,
-    private readonly classCount: number,
-    private readonly receive: (promptIndex: number, logits: Float32Array) => void,
-  ) {}
-
-  /** @param logits [call's prompts, call's images, C] */
-  add(call: CallRange, logits: Float32Array): void {
-    const size = call.imageCount * this.classCount;
-    for (let i = 0; i < call.promptCount; i++) {
-      const part = logits.subarray(i * size, (i + 1) * size);
-      const prompt = call.firstPrompt + i;
-      if (call.imageCount === this.imageCount) {
-        this.receive(prompt, part);
-        continue;
-      }
-      const entry = this.partial.get(prompt) ?? {
-        logits: new Float32Array(this.imageCount * this.classCount),
-        missing: this.imageCount,
-      };
-      this.partial.set(prompt, entry);
-      entry.logits.set(part, call.firstImage * this.classCount);
-      entry.missing -= call.imageCount;
-      if (entry.missing === 0) {
-        this.partial.delete(prompt);
-        this.receive(prompt, entry.logits);
-      }
-    }
-  }
+function pickTemplates(prompts: Prompts, indices: number[]): Prompts {
+  if (prompts.kind === 'context') throw new TypeError('Context prompts are all asked about.');
+  return { kind: 'template', count: indices.length, templates: indices.map((index) => prompts.templates[index]) };
 }

@@ -1,7 +1,15 @@
 import { InvalidRequestError } from '../errors.js';
 import { BUDGET_PARAMETERS, type QueryLimits, UNITS } from '../ledger/accounts.js';
-import { type CallLimits, type CallRange, cutIntoCalls, promptEvaluationsOf } from '../providers/calls.js';
-import { costMicroUsd, type ProviderPrices, type QueryAmounts } from '../providers/provider.js';
+import {
+  addAmounts,
+  amountsOfCall,
+  amountsOfImages,
+  type CallTexts,
+  NOTHING,
+  type Pricing,
+} from '../providers/amounts.js';
+import { type CallLimits, type CallRange, cutIntoCalls } from '../providers/calls.js';
+import type { PromptSpace, QueryAmounts } from '../providers/provider.js';
 
 /**
  * What a job will do and spend, known before its first query. It keeps how calls are cut, so that a job asks the same
@@ -9,25 +17,33 @@ import { costMicroUsd, type ProviderPrices, type QueryAmounts } from '../provide
  */
 export interface TrainingPlan extends CallLimits {
   generations: number;
+  /** Before the first generation: the embeddings of images that are not there yet. Absent in the plans of old jobs. */
+  setup?: QueryAmounts;
+  /** At most: a text prompt that was scored before costs nothing. */
   perGeneration: QueryAmounts;
   /** Sum over all generations, if no call has to be repeated. */
   total: QueryAmounts;
+  /** Texts that are embedded in a generation, of providers that embed. */
+  textEmbeddingsPerGeneration?: number;
+  /** How calls that embed images are cut. */
+  imageCalls?: CallLimits;
   /** The limit that decides the number of generations. */
   decidedBy: keyof QueryAmounts;
   trainingImages: number;
   validationImages: number;
   classes: number;
+  /** Rounds in which the classes are asked about, each with a request of its own. */
+  rounds?: number;
   /** Wall time if the provider's requests per second are the bottleneck; null where it states no rate. */
   secondsAtProviderLimits: number | null;
 }
 
-export interface PlanInput extends GenerationInput {
-  classes: number;
+export interface PlanInput extends Omit<GenerationInput, 'classCount'> {
+  texts: CallTexts;
   limits: QueryLimits;
-  provider: {
-    requestsPerSecond: number | null;
-    prices: ProviderPrices;
-  };
+  provider: Pricing & { requestsPerSecond: number | null };
+  /** Of providers that embed: the calls that bring the embeddings that are missing, by their images. */
+  imageCalls?: { limits: CallLimits; counts: number[] };
 }
 
 const MAX_GENERATIONS = 1_000_000;
@@ -37,29 +53,36 @@ const MAX_GENERATIONS = 1_000_000;
  * @throws InvalidRequestError when the budget does not pay for one generation, or does not bound the job at all
  */
 export function planTraining(input: PlanInput): TrainingPlan {
-  const perGeneration = amountsOf(generationCalls(input), input.provider.prices);
-  const { generations, decidedBy } = affordableGenerations(perGeneration, input.limits);
-  const param = `method.craft.budget.${BUDGET_PARAMETERS[decidedBy]}`;
+  const { texts, provider, imageCalls } = input;
+  const classCount = texts.classes.names.length;
+  const calls = generationCalls({ ...input, classCount });
+  const perGeneration = amountsOf(calls, provider, texts);
+  const setup = (imageCalls?.counts ?? []).map((count) => amountsOfImages(provider, count)).reduce(addAmounts, NOTHING);
+  const { generations, decidedBy } = affordableGenerations({ perGeneration, setup }, input.limits);
   requireBounded(generations, 'method.craft.budget');
   if (generations < 1) {
     throw new InvalidRequestError({
       code: 'budget_too_small',
-      param,
-      message: tooSmallMessage(input, perGeneration, decidedBy),
+      param: `method.craft.budget.${BUDGET_PARAMETERS[decidedBy]}`,
+      message: tooSmallMessage(input, addAmounts(setup, perGeneration), decidedBy),
     });
   }
   const total = Object.fromEntries(
-    UNITS.map((unit) => [unit, perGeneration[unit] * generations]),
+    UNITS.map((unit) => [unit, setup[unit] + perGeneration[unit] * generations]),
   ) as unknown as QueryAmounts;
-  const rate = input.provider.requestsPerSecond;
+  const rate = provider.requestsPerSecond;
+  const embedded = calls.reduce((sum, call) => sum + call.promptCount * call.classCount, 0);
   return {
     generations,
+    setup,
     perGeneration,
     total,
     decidedBy,
     trainingImages: input.trainingImages.length,
     validationImages: input.validationImages.length,
-    classes: input.classes,
+    classes: classCount,
+    rounds: new Set(calls.map(({ firstClass }) => firstClass)).size,
+    ...(imageCalls ? { imageCalls: imageCalls.limits, textEmbeddingsPerGeneration: embedded } : {}),
     ...input.calls,
     secondsAtProviderLimits: rate === null ? null : total.requests / rate,
   };
@@ -73,61 +96,56 @@ export function requireBounded(generations: number, param: string | null): void 
     param,
     message:
       generations === Number.POSITIVE_INFINITY
-        ? 'max_cost_usd alone does not bound a job at a provider that charges nothing. Add max_prompt_evaluations or max_image_queries.'
+        ? 'At this provider a generation costs nothing of what this budget limits, so that it does not bound the job. Add max_prompt_evaluations.'
         : `This budget pays for more than ${MAX_GENERATIONS} generations. Lower it; 8,000 prompt evaluations are what the method was published with.`,
   });
 }
 
 /** What decides the calls of one generation. */
 export interface GenerationInput {
+  space: PromptSpace;
+  /** λ; of text prompts, those that have to be asked about. */
   populationSize: number;
-  /** Bytes of each image, in the job's order. */
+  /** Bytes of each image as it is sent, in the job's order. */
   trainingImages: number[];
   validationImages: number[];
+  classCount: number;
   calls: CallLimits;
 }
 
-/** λ candidates and the centre on the training images, and the centre on the validation images, numbered through. */
-export function generationCalls({
-  populationSize,
-  trainingImages,
-  validationImages,
-  calls,
-}: GenerationInput): CallRange[] {
+/**
+ * λ candidates and the centre on the training images, and the centre on the validation images, numbered through. The
+ * centre of a search over words is a prompt that was scored, and texts that are embedded serve all images.
+ */
+export function generationCalls(input: GenerationInput): CallRange[] {
+  const { space, populationSize, trainingImages, validationImages, classCount, calls } = input;
+  const sets: [prompts: number, images: number[]][] = [[populationSize, trainingImages]];
+  if (space === 'soft') sets.push([1, trainingImages]);
+  if (!calls.embedsTexts) sets.push([1, validationImages]);
   const cut: CallRange[] = [];
-  for (const [prompts, images] of [
-    [populationSize, trainingImages],
-    [1, trainingImages],
-    [1, validationImages],
-  ] as const) {
-    cut.push(...cutIntoCalls(prompts, images, calls, cut.length));
+  for (const [prompts, images] of sets) {
+    if (prompts > 0) cut.push(...cutIntoCalls(prompts, images, classCount, calls, cut.length));
   }
   return cut;
 }
 
 /** What calls draw on the ledger together. */
-export function amountsOf(calls: CallRange[], prices: ProviderPrices): QueryAmounts {
-  const amounts: QueryAmounts = { promptEvaluations: 0, imageQueries: 0, requests: calls.length, costMicroUsd: 0 };
-  for (const call of calls) {
-    const imageQueries = call.promptCount * call.imageCount;
-    amounts.promptEvaluations += promptEvaluationsOf(call);
-    amounts.imageQueries += imageQueries;
-    amounts.costMicroUsd += costMicroUsd(prices, 1, imageQueries);
-  }
-  return amounts;
+export function amountsOf(calls: CallRange[], pricing: Pricing, texts: CallTexts): QueryAmounts {
+  return calls.map((call) => amountsOfCall(pricing, call, texts)).reduce(addAmounts, NOTHING);
 }
 
 /** Whole generations that the limits pay for, and the unit that decides; infinite where none limits. */
 export function affordableGenerations(
-  perGeneration: QueryAmounts,
+  { perGeneration, setup = NOTHING }: Pick<TrainingPlan, 'perGeneration' | 'setup'>,
   limits: QueryLimits,
 ): { generations: number; decidedBy: keyof QueryAmounts } {
   let generations = Number.POSITIVE_INFINITY;
   let decidedBy: keyof QueryAmounts = 'promptEvaluations';
   for (const unit of UNITS) {
     const limit = limits[unit];
-    if (limit === null || perGeneration[unit] === 0) continue;
-    const affordable = Math.floor(limit / perGeneration[unit]);
+    const left = limit === null ? Number.POSITIVE_INFINITY : limit - setup[unit];
+    if (left === Number.POSITIVE_INFINITY || (perGeneration[unit] === 0 && left >= 0)) continue;
+    const affordable = left < 0 ? 0 : Math.floor(left / perGeneration[unit]);
     if (affordable < generations) {
       generations = affordable;
       decidedBy = unit;
@@ -139,10 +157,11 @@ export function affordableGenerations(
 function tooSmallMessage(input: PlanInput, amounts: QueryAmounts, unit: keyof QueryAmounts): string {
   const name = BUDGET_PARAMETERS[unit];
   const show = (value: number) => (unit === 'costMicroUsd' ? `${value / 1e6}` : `${value}`);
+  const setup = input.imageCalls?.counts.length ? ', with the embeddings of the images before it,' : '';
   const validationImages = input.validationImages.length;
   const validation = validationImages > 0 ? ` and 1 on ${validationImages} validation images` : '';
   return (
-    `One generation needs ${show(amounts[unit])} of ${name} (${input.populationSize} candidates and the centre on ` +
+    `One generation${setup} needs ${show(amounts[unit])} of ${name} (${input.populationSize} candidates${input.space === 'soft' ? ' and the centre' : ''} on ` +
     `${input.trainingImages.length} training images${validation}), but the budget is ${show(input.limits[unit] ?? 0)}. ` +
     `Raise ${name}, lower population_size, or train on fewer images.`
   );

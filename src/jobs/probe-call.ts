@@ -1,6 +1,10 @@
 import type { MeteredCall } from '../ledger/metered-call.js';
 import type { ReservationGuard } from '../ledger/reservation.js';
-import { costMicroUsd, type Provider } from '../providers/provider.js';
+import { amountsOfCall, type CallTexts } from '../providers/amounts.js';
+import { ask, embeddedTexts, questionOf } from '../providers/ask.js';
+import { sentSizes } from '../providers/call-limits.js';
+import { type CallLimits, cutIntoCalls } from '../providers/calls.js';
+import type { Prompts, Provider } from '../providers/provider.js';
 import type { LabelledImages } from './labelled-images.js';
 
 /** The smallest call that tells whether a provider answers: one prompt on one image, counted like any other. */
@@ -10,34 +14,31 @@ export function probeCall(options: {
   worker: string;
   provider: Provider;
   images: LabelledImages;
-  /** [m·d] or longer; the first prompt of it is sent. */
-  context: Float32Array;
+  texts: CallTexts;
+  callLimits: CallLimits;
+  /** One of them. */
+  prompt: Prompts;
   guard: ReservationGuard;
 }): MeteredCall<null> {
-  const { jobId, apiKeyId, worker, provider, images, context, guard } = options;
-  const { contextTokens, contextWidth } = provider.capabilities;
+  const { jobId, apiKeyId, worker, provider, images, texts, prompt, guard } = options;
+  const one = images.training.images.slice(0, 1);
+  const sizes = sentSizes(provider.capabilities, one);
+  const [call] = cutIntoCalls(1, sizes, texts.classes.names.length, options.callLimits);
+  const question = questionOf(call, { prompts: prompt, images: one, classes: texts.classes });
   return {
     reservation: {
       accountId: jobId,
       providerId: provider.id,
       purpose: 'probe',
-      amounts: {
-        promptEvaluations: 1,
-        imageQueries: 1,
-        requests: 1,
-        costMicroUsd: costMicroUsd(provider.prices, 1, 1),
-      },
+      amounts: amountsOfCall(provider, call, texts),
       guard,
       worker,
       apiKeyId,
     },
     async send() {
-      const { billed } = await provider.score({
-        prompts: { kind: 'context', count: 1, values: context.subarray(0, (contextTokens ?? 0) * (contextWidth ?? 0)) },
-        images: images.training.images.slice(0, 1),
-        classNames: images.classes,
-      });
+      const { billed } = await ask(provider, question, {});
       return { answer: null, billed };
     },
+    texts: embeddedTexts(provider, question),
   };
 }

@@ -1,20 +1,24 @@
+import { setMaxListeners } from 'node:events';
 import type { Logger } from 'pino';
 import { type AdapterDescription, decodeAdapter, encodeAdapter } from '../adapters/adapter-file.js';
 import { type Compute, type ComputeName, selectCompute } from '../craft/compute.js';
 import { CheckpointError } from '../craft/errors.js';
-import { type AdapterWeights, CraftTrainer, type GenerationReport, type TrainingProblem } from '../craft/trainer.js';
+import {
+  type AdapterWeights,
+  CraftTrainer,
+  type GenerationReport,
+  type PromptProblem,
+  type TrainingProblem,
+} from '../craft/trainer.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import type { Database } from '../db/client.js';
 import { newId } from '../ids.js';
-import { shortfall } from '../ledger/accounts.js';
-import { type Ledger, sureWindowMs } from '../ledger/ledger.js';
+import type { Ledger } from '../ledger/ledger.js';
 import { ReservationRefusedError } from '../ledger/reservation.js';
-import { Circuit } from '../providers/circuit.js';
-import type { Provider } from '../providers/provider.js';
+import type { ClassTexts, Provider } from '../providers/provider.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import { isBetter, toEvent } from './generation-metrics.js';
-import { initialContextOf } from './initial-context.js';
 import {
   type GenerationRecord,
   type JobMetrics,
@@ -22,15 +26,19 @@ import {
   OwnershipLostError,
   toJobMetrics,
 } from './job-ownership.js';
-import type { JobMethod } from './job-request.js';
-import { type LabelledImages, type LabelledSet, openLabelledImages } from './labelled-images.js';
-import { MeteredScorer } from './metered-scorer.js';
+import { classTextsOf, promptProblemOf } from './job-question.js';
+import { type JobMethod, promptSpaceOf } from './job-request.js';
+import { type LabelledImages, openLabelledImages } from './labelled-images.js';
+import type { MeteredScorer } from './metered-scorer.js';
+import { openScorer } from './open-scorer.js';
 import { toPause } from './pause.js';
 import { HandedBackError } from './persistent-call.js';
-import { amountsOf, generationCalls, type TrainingPlan } from './plan.js';
+import type { TrainingPlan } from './plan.js';
+import { PlanExtension } from './plan-extension.js';
+import { answerSetOf, ScoredPrompts } from './scored-prompts.js';
 import { isTerminal, type JobStatus } from './state-machine.js';
 import { STOPPED, type StopReason, stopReasonOf } from './stop-reason.js';
-import { purchasePrefix, StoredAnswers } from './stored-answers.js';
+import { StoredAnswers } from './stored-answers.js';
 import { toTrainingFailure } from './training-failure.js';
 
 export interface RunnerOptions {
@@ -49,9 +57,6 @@ export interface RunnerOptions {
 
 /** How a run ended: the job is finished (or was never ours), or another worker should go on with it. */
 export type RunOutcome = 'finished' | 'handed_back';
-
-/** When a job stops sending calls to a provider that fails. */
-const CIRCUIT = { threshold: 3, baseDelayMs: 1000, maxDelayMs: 30_000 };
 
 /** Adapters are kept about this many times along the way. */
 const KEPT_CHECKPOINTS = 20;
@@ -73,6 +78,8 @@ export async function runTrainingJob(jobId: string, options: RunnerOptions): Pro
   if (lost > 0) log.warn({ calls: lost }, 'calls of a lost worker stay counted');
   const watch = ownership.watch();
   const signal = AbortSignal.any([options.signal, watch.signal]);
+  // Every call that waits for its turn listens.
+  setMaxListeners(0, signal);
   const run = new Run(ownership, { ...options, signal });
   try {
     return (await run.toTheEnd()) ? 'finished' : 'handed_back';
@@ -120,6 +127,9 @@ class Run {
   private images!: LabelledImages;
   private trainer!: CraftTrainer;
   private answers!: StoredAnswers;
+  private scored!: ScoredPrompts;
+  private prompt!: PromptProblem;
+  private classes!: ClassTexts;
   /** The job's budget as it was when the present generation was begun: what its outcome is decided on. */
   budgetRevision: number;
   /** The write of the last generation. */
@@ -137,55 +147,65 @@ class Run {
 
   /** @returns false when the job is not at its end after all, because its budget was changed at the last moment */
   async toTheEnd(): Promise<boolean> {
-    const { job, epoch } = this.ownership;
-    const { ledger, worker, signal } = this.options;
+    const { job } = this.ownership;
+    const { signal } = this.options;
     const compute = await this.selectCompute();
     this.options.log.info({ jobId: job.id, compute: compute.name }, 'training on compute backend');
     this.provider = await this.options.providers.connect(job.providerId);
-    const { images: chosen, close } = await openLabelledImages(
-      this.options.datasets,
-      job,
-      this.method.craft.validation_fraction,
-    );
+    const { images: chosen, close } = await openLabelledImages(this.options.datasets, job, this.method.craft);
     this.images = chosen;
     this.closeImages = close;
     const { provider, images } = this;
+    this.classes = classTextsOf(images);
+    this.prompt = promptProblemOf(promptSpaceOf(this.method), this.method, provider.capabilities, this.classes);
     this.answers = await StoredAnswers.open(this.options.database, job.id);
+    this.scored = await ScoredPrompts.open(this.options.database, job.id);
     this.trainer = await this.openTrainer(compute);
-    const scorer = new MeteredScorer({
-      jobId: job.id,
-      apiKeyId: job.apiKeyId,
-      callLimits: this.plan,
-      circuit: new Circuit({ ...CIRCUIT, patienceMs: job.providerPatienceSeconds * 1000 }),
-      answers: this.answers,
-      ...{ epoch, worker, provider, ledger, images, signal },
-    });
+    const extension = new PlanExtension(this.ownership, this.options.ledger, this.plan);
 
     let stop: StopReason | null = null;
     // Of the state after the last whole generation; a budget that ends inside the next one leaves this as the result.
     let weights: AdapterWeights | null = this.trainer.generation > 0 ? await this.trainer.adapter() : null;
-    while (this.trainer.generation < this.ownership.plannedGenerations) {
+    let scorer: MeteredScorer | null = null;
+    while ((await this.hasMore()) || (await extension.extend())) {
       if (signal.aborted) throw new HandedBackError('The worker is shutting down.');
       this.budgetRevision = this.ownership.budgetRevision;
       let report: GenerationReport;
       try {
-        await this.requireBudget(this.trainer.generation + 1);
+        scorer ??= await this.openScorer();
         report = await this.trainer.runGeneration(scorer.forGeneration(this.trainer.generation + 1));
       } catch (error) {
         stop = stopReasonOf(error);
+        const waits = stop === null && !(this.isBeyondPlan && toPause(error));
         // Without one whole generation there is no adapter to end with.
-        if (stop === null || weights === null) throw error;
+        if (waits || weights === null) throw error;
         break;
       }
       weights = await this.trainer.adapter();
       await this.record(report, weights);
-      if (this.trainer.generation >= this.ownership.plannedGenerations) await this.recorded;
     }
     await this.recorded;
     // The end of the plan, as it is by now.
     if (stop === null) this.budgetRevision = this.ownership.budgetRevision;
     if (weights === null) throw new Error('A trainer without a generation to run has no adapter.');
     return this.finish(weights, stop);
+  }
+
+  /** Whether there is a generation of the plan to run, as the plan is once everything is written. */
+  private async hasMore(): Promise<boolean> {
+    if (this.trainer.generation < this.ownership.plannedGenerations) return true;
+    await this.recorded;
+    return this.trainer.generation < this.ownership.plannedGenerations;
+  }
+
+  /** Generations beyond the first plan, which nobody has asked for, are not waited for. */
+  private get isBeyondPlan(): boolean {
+    return this.ownership.budgetRevision === 0 && this.trainer.generation >= this.plan.generations;
+  }
+
+  private openScorer(): Promise<MeteredScorer> {
+    const { ownership, provider, images, prompt, plan, answers, scored } = this;
+    return openScorer({ ...this.options, ownership, provider, images, prompt, plan, answers, scored });
   }
 
   async close(): Promise<void> {
@@ -209,54 +229,13 @@ class Run {
     return compute;
   }
 
-  /** Nothing is spent on a generation that the budget cannot complete, counting what of it is paid for already. */
-  private async requireBudget(generation: number): Promise<void> {
-    const { job } = this.ownership;
-    const { ledger } = this.options;
-    const { training, validation } = this.images;
-    const sizes = ({ images }: LabelledSet) => images.map(({ size }) => size);
-    const calls = generationCalls({
-      populationSize: this.method.craft.hyperparameters.population_size,
-      trainingImages: sizes(training),
-      validationImages: sizes(validation),
-      calls: this.plan,
-    });
-    const drawn = await this.drawnBefore(generation);
-    const missing = calls.filter(({ chunk }) => !this.answers.has(generation, chunk) && !drawn.has(chunk));
-    const needed = amountsOf(missing, this.provider.prices);
-    const shortage = shortfall(job.id, 'job', needed, await ledger.balance(job.id));
-    if (shortage) throw shortage;
-  }
-
-  /** Calls that an earlier run has drawn, and that their idempotency key makes the same purchase now. */
-  private async drawnBefore(generation: number): Promise<Set<number>> {
-    const { job } = this.ownership;
-    const isFirst = this.current === null;
-    const { idempotency } = this.provider.capabilities;
-    if (!isFirst || !idempotency) return new Set();
-    const rows = await this.options.database.reservation.findMany({
-      where: {
-        accountId: job.id,
-        generation,
-        state: { in: ['settled', 'unknown', 'reserved'] },
-        purchaseKey: { startsWith: purchasePrefix(job.id, this.provider, generation), not: { contains: '#' } },
-        createdAt: { gt: new Date(Date.now() - sureWindowMs(idempotency.windowSeconds)) },
-      },
-      select: { chunk: true },
-    });
-    return new Set(rows.flatMap(({ chunk }) => (chunk === null ? [] : [chunk])));
-  }
-
   private async openTrainer(compute: Compute): Promise<CraftTrainer> {
     const { job } = this.ownership;
-    const { capabilities } = this.provider;
     const problem: TrainingProblem = {
       classCount: this.images.classes.length,
       labels: this.images.training.labels,
       validationLabels: this.images.validation.labels,
-      contextTokens: capabilities.contextTokens ?? 0,
-      contextWidth: capabilities.contextWidth ?? 0,
-      initialContext: initialContextOf(capabilities),
+      prompt: this.prompt,
       // The schedule is that of the first budget, whatever it was raised to.
       plannedGenerations: this.plan.generations,
     };
@@ -308,14 +287,17 @@ class Run {
         ? { best: this.best ?? metrics, events: [toEvent(metrics, this.ownership.plannedGenerations)] }
         : undefined,
       state: save ? ownBytes(await this.trainer.serialise()) : undefined,
-      checkpoint: keep ? encodeAdapter(weights, this.describeAdapter(metrics)) : undefined,
+      checkpoint: keep
+        ? encodeAdapter(weights, this.describeAdapter(metrics), await this.textEmbeddingsOf(weights))
+        : undefined,
       superseded:
         improved && keepsBest && previousBest && !this.isMilestone(previousBest.generation)
           ? previousBest.generation
           : undefined,
     };
     await this.recorded;
-    const writing = this.ownership.recordGeneration(record);
+    const scored = this.scored.take();
+    const writing = this.ownership.recordGeneration({ ...record, scored: scored.prompts }).then(scored.written);
     writing.catch(() => {});
     this.recorded = writing;
   }
@@ -328,6 +310,7 @@ class Run {
     const { job } = this.ownership;
     const { database, ledger } = this.options;
     let weights = lastWeights;
+    let textEmbeddings = await this.textEmbeddingsOf(weights);
     let metrics = this.current ?? (await this.ownership.metricsOf(this.trainer.generation));
     if (
       this.method.craft.checkpoint_selection === 'best_validation' &&
@@ -337,13 +320,13 @@ class Run {
       const checkpoint = await database.checkpoint.findUniqueOrThrow({
         where: { jobId_generation: { jobId: job.id, generation: this.best.generation } },
       });
-      weights = decodeAdapter(checkpoint.weights).weights;
+      ({ weights, textEmbeddings } = decodeAdapter(checkpoint.weights));
       metrics = this.best;
     }
     const adapterId = `ft:${this.provider.name}:${job.suffix ?? ''}:${newId('').slice(0, 12)}`;
     return this.ownership.succeed({
       adapterId,
-      weights,
+      file: encodeAdapter(weights, this.describeAdapter(metrics), textEmbeddings),
       about: this.describeAdapter(metrics),
       stopReason: stop,
       budgetRevision: this.budgetRevision,
@@ -353,10 +336,19 @@ class Run {
     });
   }
 
+  /** Of an adapter whose provider embeds: with them, a prediction costs no text. */
+  private async textEmbeddingsOf({ prompt }: AdapterWeights): Promise<Float32Array | undefined> {
+    if (this.provider.kind !== 'embedding' || prompt.space !== 'text') return undefined;
+    return (await this.scored.find(answerSetOf(this.provider, 'training'), [prompt.template])).get(prompt.template);
+  }
+
   private describeAdapter(metrics: JobMetrics): AdapterDescription {
     const { job } = this.ownership;
+    const { names: classes, descriptions } = this.classes;
     return {
-      classes: this.images.classes,
+      classes,
+      ...(descriptions ? { descriptions } : {}),
+      ...(this.provider.kind === 'embedding' ? { textSpace: this.provider.textSpace } : {}),
       provider: { name: this.provider.name, protocol: this.provider.protocol, remoteModel: this.provider.remoteModel },
       hyperparameters: { ...this.method.craft.hyperparameters, seed: Number(job.seed) },
       metrics,

@@ -1,20 +1,15 @@
 import { createHash } from 'node:crypto';
 import type { Database } from '../db/client.js';
 import type { PaidAnswer } from '../ledger/reservation.js';
+import type { Question } from '../providers/ask.js';
 import type { Provider, ProviderImage } from '../providers/provider.js';
 
 const LARGEST_KEPT_ANSWER = 256 * 1024 * 1024;
 
 /** One call of a generation: where it stands in the plan, and everything that is asked. */
-export interface AnsweredCall {
-  /** Protocol and name of the model; not its address, which changes with a restart. */
-  model: string;
+export interface AnsweredCall extends Question {
   generation: number;
   chunk: number;
-  /** [P, m, d] */
-  prompts: Float32Array;
-  images: ProviderImage[];
-  classNames: string[];
   /** SHA-256 of all that is asked. */
   hash: Uint8Array<ArrayBuffer>;
 }
@@ -70,7 +65,7 @@ export function toPaidAnswer(call: AnsweredCall, logits: Float32Array): PaidAnsw
 export function purchaseKey(
   jobId: string,
   provider: Provider,
-  { generation, chunk, hash }: AnsweredCall,
+  { generation, chunk, hash }: Pick<AnsweredCall, 'generation' | 'chunk' | 'hash'>,
   useless: number,
 ): string {
   const question = Buffer.from(hash.subarray(0, 8)).toString('hex');
@@ -82,14 +77,21 @@ export function purchasePrefix(jobId: string, { accountFingerprint }: Provider, 
   return `${jobId}/${accountFingerprint}/${generation}/`;
 }
 
-export function hashCall({
-  model,
-  prompts,
-  images,
-  classNames,
-}: Omit<AnsweredCall, 'hash' | 'generation' | 'chunk'>): Uint8Array<ArrayBuffer> {
+/** @param model protocol and name of the model; not its address, which changes with a restart */
+export function hashCall(model: string, { prompts, images, classes }: Question): Uint8Array<ArrayBuffer> {
   const hash = createHash('sha256');
-  hash.update(new Uint8Array(prompts.buffer, prompts.byteOffset, prompts.byteLength));
-  hash.update(JSON.stringify([model, images.map(({ sha256 }) => sha256), classNames]));
+  const { values, templates } =
+    prompts.kind === 'context'
+      ? { values: prompts.values, templates: [] }
+      : { values: null, templates: prompts.templates };
+  if (values) hash.update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  const texts = values ? [] : [templates, classes.descriptions ?? null];
+  hash.update(JSON.stringify([model, images.map(({ sha256 }) => sha256), classes.names, ...texts]));
+  return new Uint8Array(hash.digest());
+}
+
+/** Of a call that embeds images. @param space all that decides their embeddings */
+export function hashImages(space: string, images: ProviderImage[]): Uint8Array<ArrayBuffer> {
+  const hash = createHash('sha256').update(JSON.stringify([space, images.map(({ sha256 }) => sha256)]));
   return new Uint8Array(hash.digest());
 }

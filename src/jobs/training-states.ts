@@ -26,6 +26,7 @@ export async function pruneTrainingStates(tx: Prisma.TransactionClient, jobId: s
 export async function discardTrainingState(tx: Prisma.TransactionClient, jobId: string): Promise<void> {
   await tx.trainingState.deleteMany({ where: { jobId } });
   await tx.storedAnswer.deleteMany({ where: { jobId } });
+  await tx.scoredPrompt.deleteMany({ where: { jobId } });
 }
 
 /** Drops what jobs that succeeded long ago kept. @returns how many states */
@@ -35,10 +36,12 @@ export async function discardOldTrainingStates(database: Database): Promise<numb
     const jobs = await tx.$queryRaw<{ id: string }[]>`
       SELECT id FROM jobs WHERE status = 'succeeded' AND finished_at < now() - make_interval(days => ${KEPT_DAYS}::int)
         AND (EXISTS (SELECT 1 FROM training_states WHERE job_id = jobs.id)
-          OR EXISTS (SELECT 1 FROM stored_answers WHERE job_id = jobs.id))
+          OR EXISTS (SELECT 1 FROM stored_answers WHERE job_id = jobs.id)
+          OR EXISTS (SELECT 1 FROM scored_prompts WHERE job_id = jobs.id))
       LIMIT 100 FOR UPDATE SKIP LOCKED`;
     const jobId = { in: jobs.map(({ id }) => id) };
     await tx.storedAnswer.deleteMany({ where: { jobId } });
+    await tx.scoredPrompt.deleteMany({ where: { jobId } });
     return (await tx.trainingState.deleteMany({ where: { jobId } })).count;
   });
 }

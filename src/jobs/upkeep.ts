@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { Database } from '../db/client.js';
+import { ImageEmbeddings } from '../embeddings/image-embeddings.js';
 import type { Ledger } from '../ledger/ledger.js';
 import type { Mending } from './mending.js';
 import { discardOldTrainingStates } from './training-states.js';
@@ -24,6 +25,7 @@ export function startUpkeep(
     ['providers that jobs wait for', () => mending.probeProviders()],
     ['calls of lost processes stay counted', () => ledger.leaveUnknownOlderThan(LOST_AFTER_MINUTES)],
     ['training states of jobs that ended long ago were dropped', () => discardOldTrainingStates(database)],
+    ['embeddings of images that are long paid for were dropped', () => new ImageEmbeddings(database).dropOld()],
   ];
   const mend = async () => {
     for (const [what, step] of steps) {

@@ -30,7 +30,14 @@ export interface UnitBalance {
   remaining: number | null;
 }
 
-export type Balance = { [Unit in keyof QueryAmounts]: UnitBalance };
+/** What is only noted: it has no limits. */
+export interface Noted {
+  inputTokens: number;
+  outputTokens: number;
+  textEmbeddings: number;
+}
+
+export type Balance = { [Unit in keyof QueryAmounts]: UnitBalance } & { noted: Noted };
 
 /** The parameter that sets each unit's limit. */
 export const BUDGET_PARAMETERS: Record<keyof QueryAmounts, string> = {
@@ -132,6 +139,11 @@ export function toBalance(row: LedgerAccount): Balance {
     imageQueries: unit(row.imageQueriesLimit, row.imageQueriesUsed, row.imageQueriesReserved),
     requests: unit(row.requestsLimit, row.requestsUsed, row.requestsReserved),
     costMicroUsd: unit(row.costMicroUsdLimit, row.costMicroUsdUsed, row.costMicroUsdReserved),
+    noted: {
+      inputTokens: Number(row.inputTokens),
+      outputTokens: Number(row.outputTokens),
+      textEmbeddings: Number(row.textEmbeddings),
+    },
   };
 }
 

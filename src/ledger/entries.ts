@@ -3,6 +3,7 @@ import type { Reservation as Row } from '../db/generated/client.js';
 import type { Page, PageRequest } from '../paging.js';
 import { badCursor, toPage } from '../paging.js';
 import type { QueryAmounts } from '../providers/provider.js';
+import type { Noted } from './accounts.js';
 import type { QueryPurpose } from './reservation.js';
 
 /** The ledger as a list: every provider call of an account. */
@@ -30,6 +31,7 @@ export interface LedgerEntry {
   reserved: QueryAmounts;
   /** What counts against the budget: of a settled call what the provider says it billed, where it says so. */
   counted: QueryAmounts;
+  noted: Noted;
 }
 
 const CSV_PAGE = 1000;
@@ -115,6 +117,11 @@ function toEntry(row: Row): LedgerEntry {
     idempotencyKey: row.purchaseKey.includes('/') ? row.purchaseKey.replace(/#\d+$/, '') : null,
     reserved,
     counted: countedOf(row, reserved),
+    noted: {
+      inputTokens: Number(row.billedInputTokens ?? 0),
+      outputTokens: Number(row.billedOutputTokens ?? 0),
+      textEmbeddings: Number(row.textEmbeddings),
+    },
   };
 }
 

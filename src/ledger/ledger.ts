@@ -189,8 +189,8 @@ export class Ledger {
   }
 
   /** The call may have been billed: its amounts count as used. */
-  async leaveUnknown(reservation: Reservation, reason: string): Promise<boolean> {
-    return this.closing.submit({ reservation, closing: { state: 'unknown', reason } });
+  async leaveUnknown(reservation: Reservation, reason: string, texts?: number): Promise<boolean> {
+    return this.closing.submit({ reservation, closing: { state: 'unknown', reason, texts } });
   }
 
   /** Reservations that an earlier owner of a job left open: nobody can know whether they were billed. */
@@ -284,8 +284,9 @@ export class Ledger {
   private async closeAll(items: CloseItem[]): Promise<boolean[]> {
     const answers: Buffer[] = [];
     const closings = items.map(({ reservation, closing }, ord) => {
-      const { billed, answer } = closing.state === 'settled' ? closing : {};
-      if (answer) answers.push(Buffer.from(answer.logits.buffer, answer.logits.byteOffset, answer.logits.byteLength));
+      const { billed, answer, embeddings } = closing.state === 'settled' ? closing : {};
+      const kept = answer?.logits ?? embeddings?.values;
+      if (kept) answers.push(Buffer.from(kept.buffer, kept.byteOffset, kept.byteLength));
       return {
         ord,
         id: String(reservation.id),
@@ -297,7 +298,12 @@ export class Ledger {
         billed_r: billed?.requests ?? null,
         billed_c: billed?.costMicroUsd ?? null,
         call_hash: answer ? Buffer.from(answer.callHash).toString('hex') : null,
-        answer: answer ? answers.length : null,
+        answer: kept ? answers.length : null,
+        billed_in: billed?.tokens?.inputTokens ?? null,
+        billed_out: billed?.tokens?.outputTokens ?? null,
+        texts: closing.texts ?? null,
+        space: embeddings?.space ?? null,
+        images: embeddings?.images ?? null,
       };
     });
     const parameters = answers.map((_, i) => `$${i + 2}`).join(', ');
@@ -344,5 +350,6 @@ async function todaysAccountId(tx: Tx, providerId: string): Promise<string> {
 }
 
 function answerBytes(closing: Closing): number {
-  return closing.state === 'settled' ? (closing.answer?.logits.byteLength ?? 0) : 0;
+  if (closing.state !== 'settled') return 0;
+  return closing.answer?.logits.byteLength ?? closing.embeddings?.values.byteLength ?? 0;
 }

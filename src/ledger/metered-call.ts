@@ -2,7 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { BilledAmounts } from '../providers/provider.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
 import type { Ledger } from './ledger.js';
-import { type PaidAnswer, type Reservation, ReservationRefusedError, type ReservationRequest } from './reservation.js';
+import {
+  type PaidAnswer,
+  type PaidEmbeddings,
+  type Reservation,
+  ReservationRefusedError,
+  type ReservationRequest,
+} from './reservation.js';
 
 /** One provider call with what the ledger needs to know of it. */
 export interface MeteredCall<Answer> {
@@ -10,6 +16,10 @@ export interface MeteredCall<Answer> {
   send(): Promise<{ answer: Answer; billed: BilledAmounts | null }>;
   /** The form in which the answer is stored with its settlement, where it is. */
   keep?(answer: Answer): PaidAnswer | undefined;
+  /** The same of embeddings of images. */
+  keepEmbeddings?(answer: Answer): PaidEmbeddings;
+  /** Texts that it has embedded. */
+  texts?: number;
 }
 
 /** How often and how long a call that failed for a passing reason is tried again. */
@@ -36,10 +46,15 @@ export const PREDICTION_RETRIES: RetryPolicy = {
 export async function attemptCall<Answer>(ledger: Ledger, call: MeteredCall<Answer>): Promise<Answer> {
   const reservation = await ledger.reserve(call.reservation);
   const { answer, billed } = await call.send().catch(async (failure: unknown) => {
-    await closeFailed(ledger, reservation, failure);
+    await closeFailed(ledger, reservation, failure, call.texts);
     throw failure;
   });
-  const settled = await ledger.settle(reservation, { billed, answer: call.keep?.(answer) });
+  const settled = await ledger.settle(reservation, {
+    billed,
+    answer: call.keep?.(answer),
+    embeddings: call.keepEmbeddings?.(answer),
+    texts: call.texts,
+  });
   if (!settled && reservation.epoch !== null) {
     throw new ReservationRefusedError(`${call.reservation.accountId} was taken over while its provider answered.`);
   }
@@ -64,12 +79,17 @@ export async function meteredCall<Answer>(
   }
 }
 
-async function closeFailed(ledger: Ledger, reservation: Reservation, failure: unknown): Promise<void> {
+async function closeFailed(
+  ledger: Ledger,
+  reservation: Reservation,
+  failure: unknown,
+  texts: number | undefined,
+): Promise<void> {
   const billing = failure instanceof ProviderCallError ? failure.billing : 'unknown';
   const reason = failure instanceof ProviderCallError ? failure.code : 'internal_error';
   if (billing === 'unbilled') await ledger.release(reservation, reason);
-  else if (billing === 'billed') await ledger.settle(reservation, { reason });
-  else await ledger.leaveUnknown(reservation, reason);
+  else if (billing === 'billed') await ledger.settle(reservation, { reason, texts });
+  else await ledger.leaveUnknown(reservation, reason, texts);
 }
 
 /** Exponential back-off with full jitter, never shorter than the provider asked; null when it asked for too long. */

@@ -2,7 +2,16 @@ import type { BilledAmounts, QueryAmounts } from '../providers/provider.js';
 
 /** One provider call as the ledger sees it. */
 
-export type QueryPurpose = 'candidates' | 'centre' | 'validation' | 'predict' | 'zero_shot' | 'probe';
+export type QueryPurpose =
+  | 'images'
+  | 'candidates'
+  | 'elites'
+  | 'centre'
+  | 'validation'
+  | 'predict'
+  | 'zero_shot'
+  | 'probe'
+  | 'test';
 
 /** Who may draw: the account's owner must be in this state when the reservation is made. */
 export type ReservationGuard =
@@ -47,10 +56,28 @@ export interface PaidAnswer {
   logits: Uint8Array<ArrayBuffer>;
 }
 
+/** The embeddings that a call was paid for: kept for whoever needs one of these images again. */
+export interface PaidEmbeddings {
+  /** Names all that decides an embedding, within the provider. */
+  space: string;
+  /** SHA-256 of each image, in hexadecimal. */
+  images: string[];
+  /** [images, D], little-endian float32 */
+  values: Uint8Array<ArrayBuffer>;
+}
+
 /** How a reservation ends. */
 export type Closing =
-  | { state: 'settled'; billed?: BilledAmounts | null; answer?: PaidAnswer; reason?: string }
-  | { state: 'released' | 'unknown'; reason: string };
+  | {
+      state: 'settled';
+      billed?: BilledAmounts | null;
+      answer?: PaidAnswer;
+      embeddings?: PaidEmbeddings;
+      /** Texts that were embedded. */
+      texts?: number;
+      reason?: string;
+    }
+  | { state: 'released' | 'unknown'; reason: string; texts?: number };
 
 /** The account's owner is no longer in the state that its guard demands: cancelled, deleted, or owned by a newer worker. */
 export class ReservationRefusedError extends Error {

@@ -18,7 +18,7 @@ const params = z.object({ fine_tuning_job_id: z.string().max(128) });
 const PATH = '/fine_tuning/jobs';
 
 export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { jobs, jobControl, jobQueries } = services;
+  const { planner, jobs, jobControl, jobQueries } = services;
 
   app.post(
     PATH,
@@ -46,12 +46,12 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
     },
     async (request) => {
       if (request.query.dry_run === 'true') {
-        const { provider, seed, plan } = await jobs.plan(request.body);
+        const { provider, method, seed, plan } = await planner.plan(request.body);
         return {
           object: 'fine_tuning.plan' as const,
           model: provider.name,
           seed,
-          method: request.body.method,
+          method,
           plan: toPlan(plan),
         };
       }

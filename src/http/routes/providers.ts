@@ -1,15 +1,30 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import { testImage } from '../../adapters/provider-test.js';
+import { decodeImageInput } from '../../datasets/image-input.js';
+import { DEFAULT_DATASET_LIMITS } from '../../datasets/limits.js';
+import type { ProviderImage } from '../../providers/provider.js';
 import { providerInputSchema, providerPatchSchema } from '../../providers/provider-record.js';
-import type { ProviderInfo } from '../../providers/provider-store.js';
+import type { ProviderInfo } from '../../providers/provider-row.js';
 import { errorResponses } from '../schemas/common.js';
-import { deletedProviderSchema, providerListSchema, providerSchema, toProvider } from '../schemas/providers.js';
+import {
+  deletedProviderSchema,
+  providerListSchema,
+  providerSchema,
+  providerTestBodySchema,
+  providerTestSchema,
+  toProvider,
+  toProviderTest,
+} from '../schemas/providers.js';
 import type { Services } from '../services.js';
 
 const params = z.object({ provider_id: z.string().max(128) });
 
-export const providerRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { providers, ledger } = services;
+export const providerRoutes: FastifyPluginAsyncZod<{
+  services: Services;
+  maxPredictBytes: number;
+}> = async (app, { services, maxPredictBytes }) => {
+  const { providers, ledger, testQuery } = services;
   const answer = async (info: ProviderInfo) => toProvider(info, await ledger.providerBalances(info.id));
   const response = { 200: providerSchema, ...errorResponses };
 
@@ -20,7 +35,8 @@ export const providerRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
         tags: ['Providers'],
         operationId: 'createProvider',
         summary: 'Register a black box',
-        description: 'It is asked at once for its metadata, which must fit what the record says.',
+        description:
+          'Where the protocol has a question that costs nothing, it is asked at once: for its metadata (open_inference) or its models (openai_chat), which must fit what the record says. Of hugging_face, embeddings and custom_http only the record is checked; POST /v1/providers/{provider_id}/test asks one counted query.',
         body: providerInputSchema,
         response,
       },
@@ -75,6 +91,29 @@ export const providerRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
     async (request) => answer(await providers.update(request.params.provider_id, request.body)),
   );
 
+  app.post(
+    '/providers/:provider_id/test',
+    {
+      bodyLimit: maxPredictBytes,
+      schema: {
+        tags: ['Providers'],
+        operationId: 'testProvider',
+        summary: 'Ask a provider once',
+        description:
+          'Sends one counted query (of a provider that embeds one for the image and one for the texts), tried once, and tells what came back and what was understood. A provider that fails is an answer as well: then `error` says why.',
+        params,
+        body: providerTestBodySchema,
+        response: { 200: providerTestSchema, ...errorResponses },
+      },
+    },
+    async (request) => {
+      const { image, labels, template } = request.body;
+      const query = { image: await imageOf(image), labels, template, apiKeyId: request.caller.apiKeyId };
+      const provider = await providers.get(request.params.provider_id);
+      return toProviderTest(provider, await testQuery(provider.id, query));
+    },
+  );
+
   app.delete(
     '/providers/:provider_id',
     {
@@ -94,3 +133,10 @@ export const providerRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
     },
   );
 };
+
+/** The image of a test query: the caller's, or one that is made for it. */
+async function imageOf(text: string | undefined): Promise<ProviderImage> {
+  if (text === undefined) return testImage();
+  const { bytes, sha256 } = await decodeImageInput(text, DEFAULT_DATASET_LIMITS, 'image');
+  return { sha256, size: bytes.length, bytes: async () => bytes };
+}

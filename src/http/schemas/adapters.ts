@@ -11,6 +11,10 @@ export const adapterSchema = z
     model: z.string().describe("The provider's name."),
     fine_tuning_job_id: z.string().nullable().describe('null for an imported adapter.'),
     classes: z.array(z.string()),
+    prompt: z
+      .string()
+      .nullable()
+      .describe('The learned prompt as text, with {} for the class name; null of soft prompts.'),
     hyperparameters: z.record(z.string(), z.unknown()),
     metrics: z.record(z.string(), z.unknown()),
     usage: balanceSchema.describe('Spent by predictions with this adapter.'),
@@ -75,6 +79,7 @@ export function toAdapter(info: AdapterInfo, balance: Balance): z.output<typeof 
     model: info.providerName,
     fine_tuning_job_id: info.jobId,
     classes: info.classes as string[],
+    prompt: (info.metrics as { prompt?: string | null }).prompt ?? null,
     hyperparameters: info.hyperparameters as Record<string, unknown>,
     metrics: info.metrics as Record<string, unknown>,
     usage: toBalance(balance),

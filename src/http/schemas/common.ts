@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Balance } from '../../ledger/accounts.js';
+import type { Balance, Noted } from '../../ledger/accounts.js';
 import type { QueryAmounts } from '../../providers/provider.js';
 
 export const errorSchema = z
@@ -71,12 +71,26 @@ const unitBalance = z.object({
   remaining: z.number().nullable(),
 });
 
+/** What of a call, or of all calls, has no limit. */
+export const notedSchema = z
+  .object({
+    input_tokens: z.int(),
+    output_tokens: z.int(),
+    text_embeddings: z.int(),
+  })
+  .describe('Tokens that the provider says it billed, and texts that it embedded; nothing limits them.');
+
+export function toNoted({ inputTokens, outputTokens, textEmbeddings }: Noted): z.output<typeof notedSchema> {
+  return { input_tokens: inputTokens, output_tokens: outputTokens, text_embeddings: textEmbeddings };
+}
+
 export const balanceSchema = z
   .object({
     prompt_evaluations: unitBalance,
     image_queries: unitBalance,
     requests: unitBalance,
     cost_usd: unitBalance,
+    noted: notedSchema,
   })
   .meta({ id: 'Budget' });
 
@@ -88,5 +102,6 @@ export function toBalance(balance: Balance): z.output<typeof balanceSchema> {
     image_queries: balance.imageQueries,
     requests: balance.requests,
     cost_usd: { limit: usd(limit), used: used / 1e6, reserved: reserved / 1e6, remaining: usd(remaining) },
+    noted: toNoted(balance.noted),
   };
 }

@@ -7,6 +7,7 @@ import { type JobMethod, methodSchema } from '../../jobs/job-request.js';
 import type { TrainingPlan } from '../../jobs/plan.js';
 import { JOB_STATUSES, type JobStatus, PAUSE_REASONS, type PauseReason } from '../../jobs/state-machine.js';
 import { BUDGET_PARAMETERS } from '../../ledger/accounts.js';
+import { NOTHING } from '../../providers/amounts.js';
 import { balanceSchema, listOf, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
 
 const metricsSchema = z
@@ -14,13 +15,20 @@ const metricsSchema = z
     generation: z.int(),
     best_fitness: z.number().describe('Smallest loss among the candidates, in nats.'),
     mean_fitness: z.number(),
-    step_size: z.number().describe('σ of CMA-ES.'),
+    step_size: z
+      .number()
+      .describe('How far the search still reaches: σ of CMA-ES; of text prompts, the spread over words from 1 to 0.'),
     centre_loss: z.number().describe('Loss of the centre of the search on the training images.'),
     head_loss: z.number(),
     train_accuracy: z.number().describe('0 to 1, refined.'),
     black_box_train_accuracy: z.number().describe('0 to 1, before the refinement head.'),
     validation_accuracy: z.number().nullable().describe('0 to 1, refined; null without validation images.'),
     validation_loss: z.number().nullable(),
+    prompt: z
+      .string()
+      .nullable()
+      .optional()
+      .describe('The current prompt as text, with {} for the class name; null of soft prompts.'),
   })
   .meta({ id: 'GenerationMetrics' });
 
@@ -30,8 +38,18 @@ const planSchema = z
     training_images: z.int(),
     validation_images: z.int(),
     classes: z.int(),
-    per_generation: usageSchema,
+    setup: usageSchema.describe('Before the first generation: image embeddings that nobody has paid for yet.'),
+    per_generation: usageSchema.describe('At most: a text prompt that was scored before costs nothing.'),
     total: usageSchema.describe('If no call has to be repeated.'),
+    text_embeddings: z
+      .object({ per_generation: z.int(), total: z.int() })
+      .nullable()
+      .describe('Texts that are embedded in place of image queries; null where the provider does not embed.'),
+    rounds: z
+      .int()
+      .describe(
+        'Requests for each image and prompt, because the provider is asked about so many classes at once only.',
+      ),
     decided_by: z.string().describe('The limit that decides the number of generations.'),
     seconds_at_provider_limits: z
       .number()
@@ -128,11 +146,18 @@ export function toPlan(plan: TrainingPlan): z.output<typeof planSchema> {
     training_images: plan.trainingImages,
     validation_images: plan.validationImages,
     classes: plan.classes,
+    setup: toUsage(plan.setup ?? NOTHING),
     per_generation: toUsage(plan.perGeneration),
     total: toUsage(plan.total),
+    text_embeddings: toTextEmbeddings(plan),
+    rounds: plan.rounds ?? 1,
     decided_by: BUDGET_PARAMETERS[plan.decidedBy],
     seconds_at_provider_limits: plan.secondsAtProviderLimits,
   };
+}
+
+function toTextEmbeddings({ textEmbeddingsPerGeneration: count, generations }: TrainingPlan) {
+  return count === undefined ? null : { per_generation: count, total: count * generations };
 }
 
 export function toJob(details: JobDetails): z.output<typeof jobSchema> {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { EntryState, LedgerEntry } from '../../ledger/entries.js';
 import type { QueryAmounts } from '../../providers/provider.js';
-import { listOf, toUsage, usageSchema } from './common.js';
+import { listOf, notedSchema, toNoted, toUsage, usageSchema } from './common.js';
 
 const moment = z.iso.datetime().describe('In UTC, with milliseconds.');
 
@@ -27,6 +27,7 @@ export const ledgerEntrySchema = z
     idempotency_key: z.string().nullable().describe('Sent to the provider, where it honours them.'),
     reserved: usageSchema,
     counted: usageSchema.describe('Of a settled call what the provider says it billed, where it says so.'),
+    noted: notedSchema,
   })
   .meta({ id: 'LedgerEntry' });
 
@@ -56,6 +57,7 @@ export function toLedgerEntry(entry: LedgerEntry): z.output<typeof ledgerEntrySc
     idempotency_key: entry.idempotencyKey,
     reserved: toUsage(entry.reserved),
     counted: toUsage(entry.counted),
+    noted: toNoted(entry.noted),
   };
 }
 
@@ -65,6 +67,7 @@ export function toTotals(totals: Record<EntryState, QueryAmounts & { entries: nu
 }
 
 const USAGE_COLUMNS = ['prompt_evaluations', 'image_queries', 'requests', 'cost_usd'] as const;
+const NOTED_COLUMNS = ['input_tokens', 'output_tokens', 'text_embeddings'] as const;
 const COLUMNS = [
   'id',
   'reserved_at',
@@ -85,6 +88,7 @@ export const LEDGER_CSV_HEADER = `${[
   ...COLUMNS,
   ...USAGE_COLUMNS.map((unit) => `reserved_${unit}`),
   ...USAGE_COLUMNS.map((unit) => `counted_${unit}`),
+  ...NOTED_COLUMNS,
 ].join(',')}\r\n`;
 
 /** One line as RFC 4180 has it. */
@@ -94,6 +98,7 @@ export function toCsvLine(entry: LedgerEntry): string {
     ...COLUMNS.map((column) => row[column]),
     ...USAGE_COLUMNS.map((unit) => row.reserved[unit]),
     ...USAGE_COLUMNS.map((unit) => row.counted[unit]),
+    ...NOTED_COLUMNS.map((unit) => row.noted[unit]),
   ];
   return `${cells.map(toCell).join(',')}\r\n`;
 }

@@ -1,7 +1,8 @@
 import { z } from 'zod';
+import type { ProviderTest } from '../../adapters/provider-test.js';
 import { type Balance, usedOf } from '../../ledger/accounts.js';
-import { limitsSchema, openInferenceSettingsSchema, pricesSchema } from '../../providers/provider-record.js';
-import type { ProviderInfo } from '../../providers/provider-store.js';
+import { limitsSchema, pricesSchema } from '../../providers/provider-record.js';
+import type { ProviderInfo } from '../../providers/provider-row.js';
 import { balanceSchema, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
 
 export const providerSchema = z
@@ -15,9 +16,10 @@ export const providerSchema = z
     has_credentials: z.boolean(),
     limits: z.object(limitsSchema.shape),
     prices: z.object(pricesSchema.shape),
-    settings: openInferenceSettingsSchema,
+    settings: z.record(z.string(), z.unknown()).describe('As the protocol has them.'),
     capabilities: z.object({
-      prompt_space: z.string(),
+      prompt_space: z.string().describe('What jobs use unless they say otherwise.'),
+      prompt_spaces: z.array(z.string()),
       context_tokens: z.int().nullable(),
       context_width: z.int().nullable(),
       default_template: z.string(),
@@ -27,7 +29,14 @@ export const providerSchema = z
       max_texts_per_request: z.int().nullable().describe('Prompts × classes.'),
       max_logits_per_request: z.int().nullable().describe('Prompts × images × classes.'),
       max_request_bytes: z.int().nullable(),
-      returns: z.string(),
+      returns: z
+        .string()
+        .describe('logits, probabilities, log_probabilities, top_log_probabilities (of the likeliest) or embeddings.'),
+      billing_unit: z.string().nullable().describe('image_query, request or token, as far as the protocol tells.'),
+      image_size: z
+        .object({ width: z.int(), height: z.int() })
+        .nullable()
+        .describe('Images are scaled to this before they are sent.'),
       idempotency: z
         .object({ header: z.string(), window_seconds: z.int() })
         .nullable()
@@ -55,6 +64,71 @@ export const deletedProviderSchema = z.object({
   deleted: z.literal(true),
 });
 
+export const providerTestBodySchema = z.strictObject({
+  image: z.string().min(1).optional().describe('A data URI. Left out: a red disc on white.'),
+  labels: z
+    .array(z.string().trim().min(1).max(200))
+    .min(2)
+    .max(4096)
+    .default(['red circle', 'blue square'])
+    .describe('What to choose from.'),
+  template: z
+    .string()
+    .max(500)
+    .refine((text) => text.split('{}').length === 2, { error: 'Put {} exactly once, for the class name.' })
+    .optional()
+    .describe("Text with {} for the class name; the provider's own prompt where left out."),
+});
+
+export const providerTestSchema = z
+  .object({
+    object: z.literal('provider.test'),
+    provider_id: z.string(),
+    ok: z.boolean(),
+    protocol: z.string(),
+    answers: z
+      .array(
+        z.object({ status: z.int(), latency_ms: z.int(), body: z.string().describe('Its first 2,000 characters.') }),
+      )
+      .describe('What came back, request by request.'),
+    understood: z
+      .object({
+        returns: z.string(),
+        logits: z.array(z.number()).describe('In the order of the labels.'),
+        predictions: z.array(z.object({ label: z.string(), score: z.number() })),
+        usage: usageSchema,
+      })
+      .nullable(),
+    error: z
+      .object({
+        code: z.string(),
+        message: z.string(),
+        billing: z.enum(['unbilled', 'unknown', 'billed']).describe('unknown: it stays counted.'),
+      })
+      .nullable(),
+  })
+  .meta({ id: 'ProviderTest' });
+
+export function toProviderTest(
+  { id, protocol, capabilities }: ProviderInfo,
+  { answers, understood, error }: ProviderTest,
+): z.output<typeof providerTestSchema> {
+  return {
+    object: 'provider.test',
+    provider_id: id,
+    ok: error === null,
+    protocol,
+    answers: answers.map(({ milliseconds, ...answer }) => ({ ...answer, latency_ms: milliseconds })),
+    understood: understood && {
+      returns: capabilities.returns,
+      logits: understood.logits,
+      predictions: understood.predictions,
+      usage: toUsage(understood.usage),
+    },
+    error,
+  };
+}
+
 export function toProvider(
   info: ProviderInfo,
   balances: { total: Balance; today: Balance },
@@ -70,6 +144,7 @@ export function toProvider(
     has_credentials: info.hasCredentials,
     limits: {
       requests_per_second: limits.requestsPerSecond,
+      tokens_per_second: limits.tokensPerSecond,
       concurrency: limits.concurrency,
       images_per_request: limits.imagesPerRequest,
       prompts_per_request: limits.promptsPerRequest,
@@ -79,10 +154,13 @@ export function toProvider(
     prices: {
       per_request_usd: Number(prices.perRequestNanoUsd) / 1e9,
       per_image_query_usd: Number(prices.perImageQueryNanoUsd) / 1e9,
+      per_million_input_tokens_usd: Number(prices.perInputTokenPicoUsd) / 1e6,
+      per_million_output_tokens_usd: Number(prices.perOutputTokenPicoUsd) / 1e6,
     },
-    settings: info.settings,
+    settings: info.settings as Record<string, unknown>,
     capabilities: {
       prompt_space: capabilities.promptSpace,
+      prompt_spaces: capabilities.promptSpaces ?? [capabilities.promptSpace],
       context_tokens: capabilities.contextTokens,
       context_width: capabilities.contextWidth,
       default_template: capabilities.defaultTemplate,
@@ -94,6 +172,8 @@ export function toProvider(
       max_logits_per_request: capabilities.maxLogitsPerRequest ?? null,
       max_request_bytes: capabilities.maxRequestBytes ?? null,
       returns: capabilities.returns,
+      billing_unit: capabilities.billingUnit ?? null,
+      image_size: capabilities.imageSize ?? null,
       idempotency: capabilities.idempotency
         ? { header: capabilities.idempotency.header, window_seconds: capabilities.idempotency.windowSeconds }
         : null,

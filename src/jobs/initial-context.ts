@@ -1,9 +1,0 @@
-import type { ProviderCapabilities } from '../providers/provider.js';
-
-/** p0 [m·d]: the provider's own starting prompt, or zeros where it names none. */
-export function initialContextOf(capabilities: ProviderCapabilities): Float32Array {
-  const length = (capabilities.contextTokens ?? 0) * (capabilities.contextWidth ?? 0);
-  if (capabilities.initialContext === null) return new Float32Array(length);
-  const bytes = Buffer.from(capabilities.initialContext, 'base64');
-  return Float32Array.from({ length }, (_, i) => bytes.readFloatLE(i * 4));
-}
