@@ -114,6 +114,8 @@ export class Cluster {
       CRAFT_UPKEEP_SECONDS: '1',
       CRAFT_RATE_LIMIT_PER_MINUTE: '1000000',
       CRAFT_PROVIDER_URL: '',
+      // Jobs call the provider through a proxy of ours.
+      CRAFT_ALLOWED_NETWORKS: 'loopback',
       // Any key is taken, and counted apart from the others.
       CRAFT_PROVIDER_KEY: '',
       CRAFT_PROVIDER_PORT: String(providerPort),

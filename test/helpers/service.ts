@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { afterAll } from 'vitest';
 import { startApiServer } from '../../src/api-server.js';
 import { readConfig } from '../../src/config.js';
@@ -59,8 +59,8 @@ export function afterServices(cleanup: () => Promise<unknown>): void {
 export async function testService(
   environment: Record<string, string> = {},
   providerOptions: { idempotency?: boolean } = {},
+  log: Logger = pino({ level: 'silent' }),
 ): Promise<TestService> {
-  const log = pino({ level: 'silent' });
   const { connectionString } = await testDatabase();
   const dataDirectory = await mkdtemp(join(tmpdir(), 'craft-service-'));
   cleanups.push(() => rm(dataDirectory, { recursive: true, force: true }));
@@ -70,6 +70,7 @@ export async function testService(
     CRAFT_API_KEY: API_KEY,
     DATABASE_URL: connectionString,
     LOG_LEVEL: 'silent',
+    CRAFT_ALLOWED_NETWORKS: 'loopback',
     ...environment,
   });
   const provider = await startReferenceProvider({

@@ -409,7 +409,12 @@ const forms: Bad[] = [
 ];
 
 const files: Bad[] = [
-  { what: 'an empty file', send: upload(() => Buffer.alloc(0)), code: 'empty_file', says: 'Upload a ZIP or a JSONL' },
+  {
+    what: 'an empty file',
+    send: upload(() => Buffer.alloc(0)),
+    code: 'empty_file',
+    says: 'Upload a ZIP, a JSONL or a CSV',
+  },
   {
     what: 'a file of neither format',
     send: upload(() => Buffer.from('hello')),
@@ -495,10 +500,13 @@ const files: Bad[] = [
     says: 'Line 3 is not valid JSON',
   },
   {
-    what: 'an image by URL',
-    send: uploadLines(...twoLines, { image: 'http://example.com/cat.png', label: 'cat' }),
-    code: 'image_url_not_supported',
-    says: /Line 3.*data URI/,
+    what: 'nothing but images by URLs that must not be called',
+    send: uploadLines(
+      { image: 'http://169.254.169.254/cat.png', label: 'cat' },
+      { image: 'ftp://example.com/dog.png', label: 'dog' },
+    ),
+    code: 'class_without_images',
+    says: /CRAFT_ALLOWED_NETWORKS/,
   },
   {
     what: 'a label that is a number',
@@ -1005,7 +1013,63 @@ const providers: Bad[] = [
     send: register(() => ({ protocol: 'grpc' })),
     code: 'invalid_parameter',
     param: 'protocol',
-    says: '"open_inference"',
+    says: "'open_inference' | 'hugging_face'",
+  },
+  {
+    what: 'settings of another protocol',
+    send: register(() => ({ settings: { dialect: 'jina' } })),
+    code: 'unknown_parameter',
+    param: 'settings.dialect',
+    says: 'Remove it',
+  },
+  {
+    what: 'a template without a place for the class',
+    send: register(() => ({ protocol: 'hugging_face', settings: { hypothesis_template: 'a photo' } })),
+    code: 'invalid_parameter',
+    param: 'settings.hypothesis_template',
+    says: 'Put {} where the class name goes',
+  },
+  {
+    what: 'a body that carries no image',
+    send: register(() => ({
+      protocol: 'custom_http',
+      settings: { body: { texts: '{{texts}}' }, result: { kind: 'logits', scores: '$' } },
+    })),
+    code: 'provider_body_incomplete',
+    param: 'settings.body',
+    says: '{{image_base64}}',
+  },
+  {
+    what: 'no settings where a protocol needs them',
+    send: register(() => ({ protocol: 'custom_http' })),
+    code: 'invalid_parameter',
+    param: 'settings',
+    says: 'settings',
+  },
+  {
+    what: 'a link-local address',
+    send: register(() => ({ base_url: 'http://169.254.169.254/latest' })),
+    code: 'address_not_allowed',
+    param: 'base_url',
+    says: 'CRAFT_ALLOWED_NETWORKS',
+  },
+  {
+    what: 'a change to a link-local address',
+    send: () =>
+      service.request('PATCH', `/v1/providers/${known.unusedProvider}`, {
+        base_url: 'http://[fe80::1]',
+        credentials: null,
+      }),
+    code: 'address_not_allowed',
+    param: 'base_url',
+    says: 'CRAFT_ALLOWED_NETWORKS',
+  },
+  {
+    what: 'a change of settings to those of another protocol',
+    send: () => service.request('PATCH', `/v1/providers/${known.unusedProvider}`, { settings: { returns: 'votes' } }),
+    code: 'invalid_settings',
+    param: 'settings.returns',
+    says: 'open_inference',
   },
   {
     what: 'a header that is none',

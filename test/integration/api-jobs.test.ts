@@ -348,7 +348,9 @@ describe('Cancelling', () => {
     const final = await getJob(id);
     expect(final).toMatchObject({ status: 'cancelled', fine_tuned_model: null, error: null });
     expect(final.finished_at).toEqual(expect.any(Number));
-    for (const unit of Object.values(final.budget)) expect(unit.reserved).toBe(0);
+    const { noted, ...units } = final.budget;
+    for (const unit of Object.values(units)) expect(unit.reserved).toBe(0);
+    expect(noted).toEqual({ input_tokens: 0, output_tokens: 0, text_embeddings: 0 });
     expect(used(final)).toEqual(difference(after, before));
     await errorOf(await service.request('POST', `${JOBS}/${id}/cancel`), 409);
     const stream = await collect(streamOf(id));

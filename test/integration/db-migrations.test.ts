@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { applyMigrations } from '../../src/db/migrate.js';
 import { emptyDatabase, query, testDatabase } from '../helpers/postgres.js';
 import { tablesOfDatabase, tablesOfSchema } from '../helpers/postgres-schema.js';
@@ -122,14 +122,17 @@ describe('the tables', async () => {
     expect(await tablesOfDatabase(connectionString)).toEqual(expected);
   });
 
-  it('store weights and states uncompressed', async () => {
+  it('store weights, states, embeddings and answers uncompressed', async () => {
     const rows = await query(
       connectionString,
       `SELECT attrelid::regclass::text AS table, attname AS column FROM pg_attribute
-       WHERE attstorage = 'e' AND attrelid::regclass::text IN ('checkpoints', 'training_states') ORDER BY 1`,
+       WHERE attstorage = 'e' AND attrelid::regclass::text IN
+         ('checkpoints', 'training_states', 'image_embeddings', 'scored_prompts') ORDER BY 1`,
     );
     expect(rows).toEqual([
       { table: 'checkpoints', column: 'weights' },
+      { table: 'image_embeddings', column: 'embedding' },
+      { table: 'scored_prompts', column: 'answer' },
       { table: 'training_states', column: 'state' },
     ]);
   });
@@ -205,6 +208,44 @@ describe('the tables', async () => {
     await expect(addJob('lost')).rejects.toMatchObject({ constraint: 'jobs_status_check' });
     // Whoever pauses a job says why.
     await expect(addJob('paused')).rejects.toMatchObject({ constraint: 'jobs_pause_check' });
+  });
+});
+
+describe('the database of an earlier version', () => {
+  const BLACK_BOX = '20261126000000_any_black_box';
+
+  it('keeps its providers and what its ledger counted, with nothing noted', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'craft-migrations-'));
+    onTestFinished(() => rm(directory, { recursive: true, force: true }));
+    await cp(MIGRATIONS, directory, { recursive: true });
+    for (const name of ALL.slice(ALL.indexOf(BLACK_BOX))) await rm(join(directory, name), { recursive: true });
+    const database = await emptyDatabase();
+    await applyMigrations(database, directory);
+    await query(
+      database,
+      `INSERT INTO providers (id, name, protocol, base_url, remote_model, settings, capabilities, concurrency,
+         images_per_request, prompts_per_request, timeout_ms, price_per_request_nano_usd, price_per_image_query_nano_usd)
+       VALUES ('p', 'box', 'open_inference', 'u', 'm', '{}', '{}', 1, 1, 1, 1, 5, 7)`,
+    );
+    await query(
+      database,
+      `INSERT INTO ledger_accounts (id, kind, requests_used, image_queries_used) VALUES ('a', 'adapter', 1, 3)`,
+    );
+    await query(
+      database,
+      `INSERT INTO ledger_reservations (account_id, provider_id, accounts, purchase_key, purpose, state, attempt, worker,
+         prompt_evaluations, image_queries, requests, cost_micro_usd)
+       VALUES ('a', 'p', '{a}', 'k', 'predict', 'settled', 1, 'w', 0, 3, 1, 0)`,
+    );
+    expect(await applyMigrations(database)).toContain(BLACK_BOX);
+    expect(await query(database, 'SELECT tokens_per_second, price_per_input_token_pico_usd FROM providers')).toEqual([
+      { tokens_per_second: null, price_per_input_token_pico_usd: '0' },
+    ]);
+    const noted = 'input_tokens, output_tokens, text_embeddings';
+    expect(await query(database, `SELECT image_queries_used, ${noted} FROM ledger_accounts WHERE id = 'a'`)).toEqual([
+      { image_queries_used: '3', input_tokens: '0', output_tokens: '0', text_embeddings: '0' },
+    ]);
+    expect(await query(database, 'SELECT id FROM ledger_discrepancies')).toEqual([]);
   });
 });
 

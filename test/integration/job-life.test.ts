@@ -418,7 +418,10 @@ describe('the ledger of a job', () => {
     expect(csv.headers.get('content-type')).toContain('text/csv');
     const lines = (await csv.text()).trimEnd().split('\r\n');
     expect(lines).toHaveLength(entries.length + 1);
-    const column = lines[0].split(',').indexOf('counted_image_queries');
+    const header = lines[0].split(',');
+    expect(header.slice(-3)).toEqual(['input_tokens', 'output_tokens', 'text_embeddings']);
+    for (const line of lines.slice(1)) expect(line.split(',').slice(header.length - 3)).toEqual(['0', '0', '0']);
+    const column = header.indexOf('counted_image_queries');
     const sum = lines.slice(1).reduce((total, line) => total + Number(line.split(',')[column]), 0);
     expect(sum).toBe(done.budget.image_queries.used);
     expect((await errorOf(await service.request('GET', `${path}?after=x`), 400)).code).toBe('invalid_cursor');

@@ -34,6 +34,7 @@ describe.skipIf(program === undefined)('a job whose queue is on Redis', () => {
     expect(job.budget.prompt_evaluations).toMatchObject({ used: 15, reserved: 0, remaining: 0 });
     const { totals } = service.provider.usage.report();
     expect(totals).toEqual({
+      text_embeddings: 0,
       prompt_evaluations: job.budget.prompt_evaluations.used,
       image_queries: job.budget.image_queries.used,
       requests: job.budget.requests.used,

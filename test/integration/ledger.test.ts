@@ -58,6 +58,7 @@ describe('the ledger', () => {
       imageQueries: { limit: 100, used: 40, reserved: 0, remaining: 60 },
       requests: { limit: null, used: 2, reserved: 0, remaining: null },
       costMicroUsd: { limit: null, used: 6, reserved: 0, remaining: null },
+      noted: { inputTokens: 0, outputTokens: 0, textEmbeddings: 0 },
     });
   });
 

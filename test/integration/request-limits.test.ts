@@ -198,13 +198,14 @@ describe('a provider that states other maxima', () => {
     expect(await requests('few-texts')).toBe(4 + 1);
   });
 
-  it('is not asked for more classes than it takes', async () => {
-    const { id } = await registerStating('few-classes', { max_classes_per_request: 2 });
-    const error = await errorOf(await plan(quickJob(file, {}, { model: 'few-classes' })), 400);
-    expect(error).toMatchObject({ code: 'too_many_classes_for_provider', param: 'training_file' });
-    const asked = { images: [dataUri(photos[0])], labels: ['a', 'b', 'c'] };
-    const refused = await errorOf(await service.request('POST', `/v1/providers/${id}/zero_shot`, asked), 400);
-    expect(refused).toMatchObject({ code: 'too_many_classes_for_provider', param: 'labels' });
+  it('is asked in rounds about more classes than it takes', async () => {
+    await registerStating('few-classes', { max_classes_per_request: 2 });
+    const planned = await ok<{ plan: { rounds: number; per_generation: Record<string, number> } }>(
+      plan(quickJob(file, {}, { model: 'few-classes' })),
+    );
+    expect(planned.plan.rounds).toBe(2);
+    // Each round is an image query of its own.
+    expect(planned.plan.per_generation).toMatchObject({ prompt_evaluations: 5, image_queries: 5 * 12 * 2 });
   });
 });
 

@@ -10,6 +10,7 @@ import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
 import { readExample, toDataUri, toJsonl } from '../../src/demo/example-data.js';
 import { JobControl } from '../../src/jobs/job-control.js';
+import { JobPlanner } from '../../src/jobs/job-planner.js';
 import { JobQueries } from '../../src/jobs/job-queries.js';
 import { jobRequestSchema } from '../../src/jobs/job-request.js';
 import { JobService } from '../../src/jobs/job-service.js';
@@ -106,7 +107,14 @@ describe('a queue that is away', () => {
     };
     const { database, ledger, datasets, providers } = core;
     const queries = new JobQueries(database, ledger);
-    const jobs = new JobService(database, ledger, datasets, providers, queries, queue, pino({ level: 'silent' }));
+    const jobs = new JobService(
+      database,
+      ledger,
+      new JobPlanner(database, ledger, datasets, providers),
+      queries,
+      queue,
+      pino({ level: 'silent' }),
+    );
     const craft = { budget: { max_prompt_evaluations: 41 } };
     const request = jobRequestSchema.parse({
       model: 'emoji-clip',

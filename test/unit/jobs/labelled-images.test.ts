@@ -1,0 +1,45 @@
+import { expect, onTestFinished, test } from 'vitest';
+import { Dataset } from '../../../src/datasets/dataset.js';
+import { chooseImages, type LabelledSet } from '../../../src/jobs/labelled-images.js';
+import { image, ingestBytes, zip } from '../../helpers/dataset-files.js';
+
+async function dataset(sizes: Record<string, number>, first: number, extra: Record<string, Buffer> = {}) {
+  const entries: Record<string, Buffer> = { ...extra };
+  let seed = first;
+  for (const [folder, size] of Object.entries(sizes)) {
+    for (let i = 0; i < size; i++) entries[`${folder}/${i}.png`] = await image(seed++);
+  }
+  const opened = await Dataset.open('file-x', (await ingestBytes(await zip(entries))).folder);
+  onTestFinished(() => opened.close());
+  return opened;
+}
+
+const shown = ({ images, labels }: LabelledSet) => images.map(({ sha256 }, i) => `${labels[i]} ${sha256}`);
+
+test('shots thin the training images out and leave validation as it is, wherever it comes from', async () => {
+  const training = await dataset({ a: 12, b: 8, c: 2 }, 0);
+  const splits = await dataset({ 'train/a': 6, 'train/b': 6, 'validation/a': 5, 'validation/b': 1 }, 100);
+  const other = await dataset({ a: 3, b: 3 }, 200);
+  for (const [file, validation, choice] of [
+    [training, null, {}],
+    [training, null, { validation_fraction: 0.25 }],
+    [training, other, {}],
+    [splits, null, {}],
+  ] as const) {
+    const whole = chooseImages(file, validation, choice, 7);
+    const few = chooseImages(file, validation, { ...choice, shots: 3 }, 7);
+    expect(shown(few.validation)).toEqual(shown(whole.validation));
+    const counts = (set: LabelledSet) => file.classes.map((_, index) => set.labels.filter((l) => l === index).length);
+    expect(counts(few.training)).toEqual(counts(whole.training).map((count) => Math.min(count, 3)));
+    const chosen = new Set(shown(few.training));
+    expect(shown(few.training)).toEqual(shown(whole.training).filter((entry) => chosen.has(entry)));
+    const again = chooseImages(file, validation, { ...choice, shots: 3 }, 8);
+    expect(shown(again.training)).not.toEqual(shown(few.training));
+  }
+});
+
+test('classes come with their descriptions', async () => {
+  const texts = Buffer.from(JSON.stringify({ b: { name: 'bear', description: 'Brown.' } }));
+  const training = await dataset({ a: 1, b: 1 }, 0, { 'classes.json': texts });
+  expect(chooseImages(training, null, {}, 1)).toMatchObject({ classes: ['a', 'bear'], descriptions: [null, 'Brown.'] });
+});
