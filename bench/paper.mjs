@@ -1,15 +1,10 @@
 // Accuracy and wall time of the published algorithm, through the whole service, on both example data sets, seeds 1 to 3:
 //   npm run bench:paper [-- --evaluations 8000] [--seeds 1,2,3] [--data fluent-contrast-subgroups]
-import { fork } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Client } from '../dist/demo/client.js';
 import { readExample, toJsonl } from '../dist/demo/example-data.js';
 import { heldOutAccuracy } from '../dist/demo/held-out-accuracy.js';
+import { startService } from './service.mjs';
 
 /** Of the PyTorch reference implementation, in %; examples/README.md. */
 const REFERENCE = {
@@ -27,22 +22,7 @@ const { values } = parseArgs({
 const seeds = values.seeds.split(',').map(Number);
 const names = values.data ? [values.data] : Object.keys(REFERENCE);
 
-const folder = await mkdtemp(join(tmpdir(), 'craft-bench-'));
-const service = fork(fileURLToPath(new URL('../dist/main.js', import.meta.url)), ['start'], {
-  env: {
-    ...process.env,
-    PORT: '0',
-    CRAFT_DATA_DIR: folder,
-    CRAFT_API_KEY: '',
-    DATABASE_URL: '',
-    REDIS_URL: '',
-    LOG_LEVEL: 'warn',
-  },
-  stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-});
-const exited = new Promise((resolve) => service.once('exit', resolve));
-const { url, apiKey } = await new Promise((resolve) => service.once('message', resolve));
-const client = new Client(url, apiKey);
+const { client, stop } = await startService();
 const provider = (await client.get('/v1/providers')).data[0];
 
 async function measure(name, seed) {
@@ -88,7 +68,5 @@ try {
     console.log(`${name.padEnd(28)}mean${pad('', 11)}${pad(mean(tuned), 8)}${pad(mean(REFERENCE[name]), 11)}`);
   }
 } finally {
-  service.disconnect();
-  await exited;
-  await rm(folder, { recursive: true, force: true });
+  await stop();
 }

@@ -3,17 +3,12 @@
 //   npm run bench:pipeline [-- --pairs 200:50,1000:20,50:100] [--generations 3] [--generation-seconds 15] [--jitter 10]
 // A pair is latency in ms : requests per second. Images per request are chosen so that a generation takes the given time
 // at the limit: each has two waits of a latency that nothing fills, so the shorter it is, the more they weigh.
-import { fork } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, request as httpRequest } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Client } from '../dist/demo/client.js';
 import { readExample, toJsonl } from '../dist/demo/example-data.js';
+import { startService } from './service.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -27,23 +22,7 @@ const { values } = parseArgs({
 const PROMPTS_PER_GENERATION = 42;
 const pairs = values.pairs.split(',').map((pair) => pair.split(':').map(Number));
 
-const folder = await mkdtemp(join(tmpdir(), 'craft-bench-'));
-const service = fork(fileURLToPath(new URL('../dist/main.js', import.meta.url)), ['start'], {
-  env: {
-    ...process.env,
-    PORT: '0',
-    CRAFT_DATA_DIR: folder,
-    CRAFT_API_KEY: '',
-    CRAFT_ALLOWED_NETWORKS: 'loopback',
-    DATABASE_URL: '',
-    REDIS_URL: '',
-    LOG_LEVEL: 'warn',
-  },
-  stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-});
-const exited = new Promise((resolve) => service.once('exit', resolve));
-const { url, apiKey, provider: embedded } = await new Promise((resolve) => service.once('message', resolve));
-const client = new Client(url, apiKey);
+const { client, provider: embedded, stop } = await startService({ CRAFT_ALLOWED_NETWORKS: 'loopback' });
 
 /** Between the service and the model at `target`: a limit in every sliding second, then the latency. */
 async function openLimitedProxy(target, latencyMs, perSecond) {
@@ -156,7 +135,5 @@ try {
   }
   console.table(rows);
 } finally {
-  service.disconnect();
-  await exited;
-  await rm(folder, { recursive: true, force: true });
+  await stop();
 }

@@ -2,16 +2,13 @@
 //   npm run bench:providers [-- --evaluations 400] [--shots 4] [--seed 1] [--data fluent-contrast-subgroups]
 //     [--only Embeddings] [--hyperparameters '{"population_size": 20}'] [--write]
 // --write puts the table into docs/providers.md.
-import { fork } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFile, writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Client } from '../dist/demo/client.js';
 import { readExample, toJsonl } from '../dist/demo/example-data.js';
 import { heldOutAccuracy } from '../dist/demo/held-out-accuracy.js';
+import { startService } from './service.mjs';
 
 const DOCUMENT = new URL('../docs/providers.md', import.meta.url);
 const START = '<!-- made by npm run bench:providers -->';
@@ -68,22 +65,7 @@ const ROWS = [
   },
 ];
 
-const folder = await mkdtemp(join(tmpdir(), 'craft-bench-'));
-const service = fork(fileURLToPath(new URL('../dist/main.js', import.meta.url)), ['start'], {
-  env: {
-    ...process.env,
-    PORT: '0',
-    CRAFT_DATA_DIR: folder,
-    CRAFT_API_KEY: '',
-    DATABASE_URL: '',
-    REDIS_URL: '',
-    LOG_LEVEL: 'warn',
-  },
-  stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-});
-const exited = new Promise((resolve) => service.once('exit', resolve));
-const started = await new Promise((resolve) => service.once('message', resolve));
-const client = new Client(started.url, started.apiKey);
+const { client, provider: embedded, stop } = await startService();
 const example = await readExample(values.data, `seed-${values.seed}`);
 const file = await client.upload('/v1/files', `${values.data}.jsonl`, toJsonl(example.train));
 
@@ -91,9 +73,9 @@ async function measure({ protocol, base, space, settings = {}, limits = {} }, in
   const provider = await client.post('/v1/providers', {
     name: `row-${index}`,
     protocol,
-    base_url: started.provider.url + base,
+    base_url: embedded.url + base,
     remote_model: MODEL,
-    credentials: { type: 'bearer', token: started.provider.key },
+    credentials: { type: 'bearer', token: embedded.key },
     settings,
     limits: { images_per_request: 1024, ...limits },
   });
@@ -144,9 +126,7 @@ try {
     console.log(lines.at(-1), job.metrics.current.prompt ?? '');
   }
 } finally {
-  service.disconnect();
-  await exited;
-  await rm(folder, { recursive: true, force: true });
+  await stop();
 }
 
 const made =
