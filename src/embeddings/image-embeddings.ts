@@ -14,6 +14,7 @@ import type { EmbeddingProvider, ProviderImage } from '../providers/provider.js'
 export type EmbeddingSource = Pick<EmbeddingProvider, 'id' | 'imageSpace'>;
 
 const KEPT_DAYS = 90;
+const DAY_MS = 24 * 60 * 60 * 1000;
 const READ_AT_ONCE = 5000;
 /** Longer than a call takes, its waits and repetitions included; whoever died lets go by then. */
 const CLAIM_SECONDS = 900;
@@ -129,13 +130,15 @@ export class ImageEmbeddings {
     for (const part of parts(distinct(images))) {
       const rows = await this.database.imageEmbedding.findMany({
         where: { ...spaceOf(source), sha256: { in: part.map(bytesOf) } },
-        select: { sha256: true, embedding: true },
+        select: { sha256: true, embedding: true, usedAt: true },
       });
       for (const { sha256, embedding } of rows) {
         // A copy, because the driver's bytes need not be aligned to four.
         found.set(Buffer.from(sha256).toString('hex'), new Float32Array(embedding.slice().buffer));
       }
-      await this.use(source, part);
+      // Mostly there is nothing to note.
+      const aDayAgo = Date.now() - DAY_MS;
+      if (rows.some(({ usedAt }) => usedAt.getTime() < aDayAgo)) await this.use(source, part);
     }
     const width = found.values().next().value?.length ?? 0;
     const values = new Float32Array(images.length * width);

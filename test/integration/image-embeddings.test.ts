@@ -144,6 +144,15 @@ describe('embeddings of images', () => {
     expect(await store.known(source, [])).toEqual(new Set());
   });
 
+  it('stay as long as they are used', async () => {
+    await ledger.settle(await ledger.reserve(request()), { embeddings: embeddings(['used'], [1, 2]) });
+    const longAgo = new Date(Date.now() - 89 * 24 * 60 * 60 * 1000);
+    await db.database.imageEmbedding.updateMany({ where: { providerId: source.id }, data: { usedAt: longAgo } });
+    await load('used');
+    const [{ usedAt }] = await db.database.imageEmbedding.findMany({ where: { providerId: source.id } });
+    expect(usedAt.getTime()).toBeGreaterThan(longAgo.getTime());
+  });
+
   it('go after ninety days', async () => {
     await ledger.settle(await ledger.reserve(request()), { embeddings: embeddings(['old', 'new'], [1, 2, 3, 4]) });
     const day = 24 * 60 * 60 * 1000;
