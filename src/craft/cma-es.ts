@@ -1,13 +1,7 @@
 import { type CmaStrategy, cmaStrategy, sumOf } from './cma-strategy.js';
+import { FactoredCovariance } from './covariance.js';
 import { NonFiniteFitnessError, TrainerStateError } from './errors.js';
-import {
-  cholesky,
-  identityTriangle,
-  multiplyByOwnTranspose,
-  multiplyTriangle,
-  rankUpdate,
-  triangleLength,
-} from './kernels.js';
+import { triangleLength } from './kernels.js';
 import { RANDOM_STATE_LENGTH, Random } from './random.js';
 import { applyBound } from './search-bounds.js';
 
@@ -62,8 +56,7 @@ export class CmaEs {
   private readonly mean: Float64Array;
   private readonly covariancePath: Float64Array;
   private readonly stepSizePath: Float64Array;
-  private readonly covariance: Float64Array;
-  private factor: Float64Array;
+  private readonly distribution: FactoredCovariance;
   private sigma: number;
   private generations: number;
   private factorAge: number;
@@ -89,12 +82,11 @@ export class CmaEs {
     this.bound = bound;
     this.strategy = cmaStrategy(n, lambda);
     this.factorGap = 1 / ((this.strategy.c1 + this.strategy.cMu) * n * 10);
+    this.distribution = new FactoredCovariance(n, lambda);
     if (state === undefined) {
       this.mean = options.initialMean ? fitted(options.initialMean, n, 'initial mean') : new Float64Array(n);
       this.covariancePath = new Float64Array(n);
       this.stepSizePath = new Float64Array(n);
-      this.covariance = identityTriangle(n);
-      this.factor = identityTriangle(n);
       this.random = Random.stream(options.seed, 'cma-es');
       this.sigma = initialStepSize;
       this.generations = 0;
@@ -103,8 +95,8 @@ export class CmaEs {
       this.mean = fitted(state.mean, n, 'mean');
       this.covariancePath = fitted(state.covariancePath, n, 'covariance path');
       this.stepSizePath = fitted(state.stepSizePath, n, 'step-size path');
-      this.covariance = fitted(state.covariance, triangleLength(n), 'covariance');
-      this.factor = fitted(state.factor, triangleLength(n), 'factor');
+      this.distribution.covariance.set(checked(state.covariance, triangleLength(n), 'covariance'));
+      this.distribution.factor.set(checked(state.factor, triangleLength(n), 'factor'));
       const scalars = fitted(state.scalars, 3 + RANDOM_STATE_LENGTH, 'scalars');
       [this.generations, this.sigma, this.factorAge] = scalars;
       if (!(this.sigma > 0) || !Number.isInteger(this.generations) || this.generations < 0) {
@@ -140,8 +132,7 @@ export class CmaEs {
     if (this.pending) throw new TrainerStateError('CMA-ES was asked twice; tell it the last generation first.');
     const { dimension: n, populationSize: lambda, mean, sigma } = this;
     const z = this.random.fillNormal(new Float64Array(lambda * n)); // eq. 38
-    const y = new Float64Array(lambda * n);
-    multiplyTriangle(this.factor, n, z, lambda, y); // eq. 39
+    const y = this.distribution.multiply(z); // eq. 39
     const candidates = new Float64Array(lambda * n);
     for (let p = 0; p < lambda; p++) {
       for (let i = 0; i < n; i++) candidates[p * n + i] = mean[i] + sigma * y[p * n + i]; // eq. 40
@@ -188,7 +179,10 @@ export class CmaEs {
     const change = (strategy.cSigma / strategy.dSigma) * (pathNorm / strategy.expectedNorm - 1);
     // The cap on growth is pycma's. The limits keep products with σ finite on losses that never improve.
     this.sigma = Math.min(1e100, Math.max(1e-100, this.sigma * Math.exp(Math.min(1, change)))); // eq. 44
-    if (this.factorAge > this.factorGap) this.refreshFactor();
+    if (this.factorAge > this.factorGap) {
+      this.distribution.refresh();
+      this.factorAge = 0;
+    }
     this.pending = null;
   }
 
@@ -199,8 +193,8 @@ export class CmaEs {
       mean: this.mean.slice(),
       covariancePath: this.covariancePath.slice(),
       stepSizePath: this.stepSizePath.slice(),
-      covariance: this.covariance.slice(),
-      factor: this.factor.slice(),
+      covariance: this.distribution.covariance.slice(),
+      factor: this.distribution.factor.slice(),
       scalars: Float64Array.of(this.generations, this.sigma, this.factorAge, ...this.random.state()),
     };
   }
@@ -240,41 +234,31 @@ export class CmaEs {
   private updateCovariance(z: Float64Array, y: Float64Array, order: number[], stalled: boolean): void {
     const { dimension: n, populationSize: lambda, strategy } = this;
     const { c1, cMu, cC, weights } = strategy;
-    const rank = lambda + 1;
-    const columns = new Float64Array(n * rank);
-    const coefficients = new Float64Array(rank);
+    const rows: Float64Array[] = [];
+    const coefficients = new Float64Array(lambda + 1);
     for (let k = 0; k < lambda; k++) {
       const start = order[k] * n;
+      rows.push(y.subarray(start, start + n));
       let square = 0;
-      for (let i = 0; i < n; i++) {
-        square += z[start + i] * z[start + i];
-        columns[i * rank + k] = y[start + i];
-      }
+      for (let i = 0; i < n; i++) square += z[start + i] * z[start + i];
       const scale = weights[k] >= 0 ? 1 : n / (square + 1e-300); // eq. 46; ‖C^(-1/2)·y‖ = ‖z‖
       coefficients[k] = cMu * weights[k] * scale;
     }
-    for (let i = 0; i < n; i++) columns[i * rank + lambda] = this.covariancePath[i];
+    rows.push(this.covariancePath);
     coefficients[lambda] = c1;
     const lost = stalled ? cC * (2 - cC) : 0;
     const decay = 1 + c1 * lost - c1 - cMu * sumOf(weights);
-    rankUpdate(this.covariance, n, decay, columns, coefficients); // eq. 47
-  }
-
-  /**
-   * Refreshes A. Should C have lost positive definiteness to rounding, what it learned since the last refresh is
-   * dropped and the search goes on with the last good factor.
-   */
-  private refreshFactor(): void {
-    const fresh = new Float64Array(this.factor.length);
-    if (cholesky(this.covariance, this.dimension, fresh)) this.factor = fresh;
-    else multiplyByOwnTranspose(this.factor, this.dimension, this.covariance);
-    this.factorAge = 0;
+    this.distribution.update(decay, rows, coefficients); // eq. 47
   }
 }
 
 /** A copy of `values`, checked for length and finiteness. */
 function fitted(values: Float64Array, length: number, what: string): Float64Array {
+  return checked(values, length, what).slice();
+}
+
+function checked(values: Float64Array, length: number, what: string): Float64Array {
   if (values.length !== length) throw new RangeError(`The ${what} has ${values.length} entries, not ${length}.`);
   if (!values.every(Number.isFinite)) throw new RangeError(`The ${what} has an entry that is not finite.`);
-  return values.slice();
+  return values;
 }

@@ -1,14 +1,29 @@
-import * as tf from '@tensorflow/tfjs-core';
+import type * as TensorFlow from '@tensorflow/tfjs-core';
 import { ComputeUnavailableError } from './errors.js';
+import { Float32Kernels } from './wasm/float32-kernels.js';
 
-/** The TensorFlow.js backends in order of preference. */
-export const COMPUTE_NAMES = ['tfjs-node-gpu', 'webgpu', 'tfjs-node', 'wasm', 'cpu'] as const;
+/** Where the head can compute: GPUs, then processors, each in order of preference. `simd` is this program's own kernels. */
+export const COMPUTE_NAMES = ['tfjs-node-gpu', 'webgpu', 'simd', 'tfjs-node', 'wasm', 'cpu'] as const;
 export type ComputeName = (typeof COMPUTE_NAMES)[number];
+export type TensorFlowName = Exclude<ComputeName, 'simd'>;
 
-/** A TensorFlow.js backend that is ready to use. */
-export interface Compute {
-  readonly name: ComputeName;
-  readonly tf: typeof tf;
+/** A backend of TensorFlow.js that is ready to use. */
+export interface TensorFlowCompute {
+  readonly name: TensorFlowName;
+  readonly tf: typeof TensorFlow;
+  /** Makes it the current backend, of which TensorFlow.js has one for everybody in a thread. Call before what it is to do. */
+  activate(): void;
+}
+
+/** A backend that is ready to use. For `simd` no module of TensorFlow.js is loaded. */
+export type Compute = { readonly name: 'simd' } | TensorFlowCompute;
+
+/** What decides which backend is fastest. */
+export interface HeadShape {
+  classCount: number;
+  hiddenWidth: number;
+  /** Rows in a step of training. */
+  batch: number;
 }
 
 interface Backend {
@@ -22,7 +37,7 @@ interface Backend {
 // TypeScript and Node must not need the optional packages, so their names are values rather than literals.
 const importOptional = (specifier: string): Promise<Record<string, unknown>> => import(specifier);
 
-const BACKENDS: Record<ComputeName, Backend> = {
+const BACKENDS: Record<TensorFlowName, Backend> = {
   'tfjs-node-gpu': {
     registered: 'tensorflow',
     load: async () => {
@@ -80,45 +95,95 @@ async function loadWebGpu(automatic: boolean): Promise<void> {
 }
 
 /** Whether the `tensorflow` backend that registered itself computes on a GPU; both packages share one name. */
-function registeredOnGpu(): boolean {
+function registeredOnGpu(tf: typeof TensorFlow): boolean {
   const backend = tf.findBackend('tensorflow') as { isUsingGpuDevice?: boolean } | null;
   return backend?.isUsingGpuDevice === true;
 }
 
-async function start(name: ComputeName, automatic: boolean): Promise<void> {
+async function start(name: ComputeName, automatic: boolean): Promise<Compute> {
+  if (name === 'simd') {
+    // Throws where WebAssembly or its SIMD is missing.
+    new Float32Kernels();
+    return { name };
+  }
+  const tf = await import('@tensorflow/tfjs-core');
+  // Keeps TensorFlow.js from advertising its other backends on the console.
+  tf.env().set('PROD', true);
   const { load, registered } = BACKENDS[name];
   await load(automatic);
   if (!(await tf.setBackend(registered))) throw new Error(`TensorFlow.js could not start its ${registered} backend.`);
   await tf.ready();
-  if (name === 'tfjs-node-gpu' && !registeredOnGpu()) throw new Error('TensorFlow found no GPU that it can use.');
+  if (name === 'tfjs-node-gpu' && !registeredOnGpu(tf)) throw new Error('TensorFlow found no GPU that it can use.');
+  // Setting a backend that has started takes effect at once, whatever its promise says.
+  const activate = () => {
+    if (tf.getBackend() !== registered) void tf.setBackend(registered);
+  };
+  return { name, tf, activate };
+}
+
+export function isGpu(name: ComputeName): boolean {
+  return name === 'tfjs-node-gpu' || name === 'webgpu';
 }
 
 /**
- * Makes a TensorFlow.js backend the current one. The choice holds for the whole process, so make it once.
- * @param choice a backend, or `auto` for the best one this machine has
+ * Floating-point operations in the five products of a step from which on a GPU is taken to be worth its transfers and
+ * launches: there the kernels of `simd` take about 30 ms, while a step through TensorFlow.js has to be reckoned at 10 ms spent
+ * outside of products. An estimate: `npm run bench:gpu` says how it fares on the machine at hand.
+ */
+const GPU_PAYS_FROM = 1e9;
+
+/** Whether `auto` looks for a GPU for a head of this shape. */
+export function gpuPays({ batch, classCount, hiddenWidth }: HeadShape): boolean {
+  return 10 * batch * classCount * hiddenWidth >= GPU_PAYS_FROM;
+}
+
+/** The names worth trying for a head of this shape, best first; without a shape no GPU is. */
+function preferences(shape: HeadShape | null): ComputeName[] {
+  const pays = shape !== null && gpuPays(shape);
+  return COMPUTE_NAMES.filter((name) => pays || !isGpu(name));
+}
+
+/**
+ * Which of the backends at hand `auto` means for a head of this shape: a GPU only where it pays.
+ * @returns undefined when none of them is worth using
+ */
+export function chooseCompute(available: readonly ComputeName[], shape: HeadShape): ComputeName | undefined {
+  return preferences(shape).find((name) => available.includes(name));
+}
+
+/**
+ * Makes a backend ready.
+ * @param choice a backend, or `auto` for the best one this machine has for the shape
  * @throws ComputeUnavailableError if the named backend cannot be had; the message says how to get it
  */
-export async function selectCompute(choice: ComputeName | 'auto' = 'auto'): Promise<Compute> {
-  // Keeps TensorFlow.js from advertising its other backends on the console.
-  tf.env().set('PROD', true);
-  const names = choice === 'auto' ? COMPUTE_NAMES : [choice];
+export async function selectCompute(
+  choice: ComputeName | 'auto' = 'auto',
+  shape: HeadShape | null = null,
+): Promise<Compute> {
+  if (choice !== 'auto' && !COMPUTE_NAMES.includes(choice)) {
+    throw new ComputeUnavailableError(
+      `There is no compute backend "${choice}". Choose auto or one of ${COMPUTE_NAMES.join(', ')}.`,
+    );
+  }
   let failure: unknown;
-  for (const name of names) {
-    if (!Object.hasOwn(BACKENDS, name)) {
-      throw new ComputeUnavailableError(
-        `There is no compute backend "${name}". Choose auto or one of ${COMPUTE_NAMES.join(', ')}.`,
-      );
-    }
+  for (const name of choice === 'auto' ? preferences(shape) : [choice]) {
     try {
-      await start(name, choice === 'auto');
-      return { name, tf };
+      return await start(name, choice === 'auto');
     } catch (error) {
       failure = error;
     }
   }
   const reason = failure instanceof Error ? failure.message.split('\n')[0] : String(failure);
-  const remedy = choice === 'auto' ? BACKENDS.cpu.remedy : `${BACKENDS[choice].remedy} Or choose auto.`;
-  throw new ComputeUnavailableError(`The compute backend "${choice}" is not available (${reason}). ${remedy}`, {
-    cause: failure,
-  });
+  throw new ComputeUnavailableError(
+    `The compute backend "${choice}" is not available (${reason}). ${remedyFor(choice)}`,
+    {
+      cause: failure,
+    },
+  );
+}
+
+function remedyFor(choice: ComputeName | 'auto'): string {
+  if (choice === 'auto') return BACKENDS.cpu.remedy;
+  if (choice === 'simd') return 'Use a Node.js that has WebAssembly with SIMD, not --jitless. Or choose cpu.';
+  return `${BACKENDS[choice].remedy} Or choose auto.`;
 }

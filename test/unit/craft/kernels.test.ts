@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { affineRows, cholesky, multiplyTriangle, rankUpdate, triangleLength } from '../../../src/craft/kernels.js';
+import { FactoredCovariance } from '../../../src/craft/covariance.js';
+import { triangleLength } from '../../../src/craft/kernels.js';
 import { PromptGenerator } from '../../../src/craft/prompt-generator.js';
 import { Random } from '../../../src/craft/random.js';
 import { applyBound } from '../../../src/craft/search-bounds.js';
@@ -27,63 +28,86 @@ function positiveMatrix(n: number): Float64Array {
   return matrix;
 }
 
-describe.each(sizes)('kernels of size %i', (n) => {
-  it('factor a matrix', () => {
+/** Σ in the order of the index, one product rounded after another. */
+function inOrder(length: number, start: number, term: (k: number) => number): number {
+  let sum = start;
+  for (let k = 0; k < length; k++) sum += term(k);
+  return sum;
+}
+
+// Not just close: kernels compute several results at once, but each of them as these plain loops do.
+describe.each(sizes)('a covariance of size %i', (n) => {
+  it('is factored', () => {
+    const model = new FactoredCovariance(n, 4);
     const matrix = positiveMatrix(n);
-    const factor = new Float64Array(matrix.length);
-    expect(cholesky(matrix, n, factor)).toBe(true);
+    model.covariance.set(matrix);
+    model.refresh();
+    const { factor } = model;
+    expect(model.covariance).toEqual(matrix);
     const product = new Float64Array(matrix.length);
     for (let i = 0; i < n; i++) {
       for (let j = 0; j <= i; j++)
         for (let k = 0; k <= j; k++) product[at(i, j)] += factor[at(i, k)] * factor[at(j, k)];
     }
     expectClose(product, matrix);
+    for (let j = 0; j < n; j++) {
+      for (let i = j + 1; i < n; i++) {
+        // Off the blocks of four on the diagonal, and but for the last row of an odd number, products are taken off one by one.
+        const apart = j < (i & ~3) && (i | 1) < n;
+        const entry = apart
+          ? inOrder(j, matrix[at(i, j)], (k) => -(factor[at(i, k)] * factor[at(j, k)]))
+          : matrix[at(i, j)] - inOrder(j, 0, (k) => factor[at(i, k)] * factor[at(j, k)]);
+        expect(factor[at(i, j)], `row ${i}, column ${j}`).toBe(entry / factor[at(j, j)]);
+      }
+    }
   });
 
-  it('refuse a matrix that is not positive definite', () => {
-    const matrix = positiveMatrix(n);
-    matrix[at(n - 1, n - 1)] = -1;
-    expect(cholesky(matrix, n, new Float64Array(matrix.length))).toBe(false);
-    matrix[at(0, 0)] = Number.NaN;
-    expect(cholesky(matrix, n, new Float64Array(matrix.length))).toBe(false);
+  it('goes back to its last factor where it is not positive definite any more', () => {
+    for (const [place, value] of [
+      [at(n - 1, n - 1), -1],
+      [at(0, 0), Number.NaN],
+      [at(n - 1, n - 1), Infinity],
+    ]) {
+      const model = new FactoredCovariance(n, 4);
+      model.covariance.set(positiveMatrix(n));
+      model.refresh();
+      const factor = model.factor.slice();
+      model.covariance[place] = value;
+      model.refresh();
+      expect(model.factor).toEqual(factor);
+      expectClose(model.covariance, positiveMatrix(n));
+    }
   });
 
-  it.each([1, 4, 6])('multiply a triangle by %i vectors', (count) => {
+  it.each([4, 5, 6, 11])('multiplies %i vectors by its factor', (count) => {
+    const model = new FactoredCovariance(n, count);
     const factor = normals(triangleLength(n), 'factor');
     const vectors = normals(count * n, 'vectors');
-    const output = new Float64Array(count * n);
+    model.factor.set(factor);
     const expected = new Float64Array(count * n);
     for (let p = 0; p < count; p++) {
       for (let i = 0; i < n; i++) {
-        for (let j = 0; j <= i; j++) expected[p * n + i] += factor[at(i, j)] * vectors[p * n + j];
+        expected[p * n + i] = inOrder(i + 1, 0, (j) => factor[at(i, j)] * vectors[p * n + j]);
       }
     }
-    multiplyTriangle(factor, n, vectors, count, output);
-    expectClose(output, expected);
+    expect(model.multiply(vectors)).toEqual(expected);
   });
 
-  it('update a matrix by weighted outer products', () => {
-    const rank = 5;
+  it.each([4, 7])('learns from %i weighted outer products', (count) => {
+    const rank = count + 1;
+    const model = new FactoredCovariance(n, count);
     const matrix = positiveMatrix(n);
-    const columns = normals(n * rank, 'columns');
+    model.covariance.set(matrix);
+    const rows = Array.from({ length: rank }, (_, k) => normals(n, `row ${k}`));
     const weights = normals(rank, 'weights');
-    const expected = matrix.map((value) => 0.9 * value);
+    const expected = new Float64Array(matrix.length);
     for (let i = 0; i < n; i++) {
       for (let j = 0; j <= i; j++) {
-        for (let k = 0; k < rank; k++) expected[at(i, j)] += weights[k] * columns[i * rank + k] * columns[j * rank + k];
+        expected[at(i, j)] = 0.9 * matrix[at(i, j)] + inOrder(rank, 0, (k) => weights[k] * rows[k][i] * rows[k][j]);
       }
     }
-    rankUpdate(matrix, n, 0.9, columns, weights);
-    expectClose(matrix, expected);
-  });
-});
-
-describe('affineRows', () => {
-  it('adds the offset to the product', () => {
-    const output = new Float32Array(10);
-    const points = Float64Array.of(1, 0, 0, 1, 1, 1, 2, 0, 0, -1);
-    affineRows(Float32Array.of(1, 2, 3, 4), 2, Float32Array.of(10, 20), points, 5, output);
-    expect([...output]).toEqual([11, 23, 12, 24, 13, 27, 12, 26, 8, 16]);
+    model.update(0.9, rows, weights);
+    expect(model.covariance).toEqual(expected);
   });
 });
 
@@ -106,6 +130,19 @@ describe('PromptGenerator', () => {
     for (let p = 0; p < 6; p++) {
       expect(generator.generate(points.slice(p * 3, p * 3 + 3))).toEqual(batch.slice(p * 600, (p + 1) * 600));
     }
+  });
+
+  it.each([1, 2, 7, 8, 9, 40, 65, 130])('sums %i prompts in double precision, in order', (count) => {
+    const n = 37;
+    const projection = Random.stream(7, 'projection').fillNormal(new Float32Array(start.length * n), 0.2);
+    const points = normals(count * n, 'points');
+    const expected = new Float32Array(count * start.length);
+    for (let p = 0; p < count; p++) {
+      for (let i = 0; i < start.length; i++) {
+        expected[p * start.length + i] = inOrder(n, start[i], (k) => projection[i * n + k] * points[p * n + k]);
+      }
+    }
+    expect(new PromptGenerator(start, n, 0.2, 7).generate(points)).toEqual(expected);
   });
 
   it('depends on the seed alone', () => {

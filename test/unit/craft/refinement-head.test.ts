@@ -11,6 +11,7 @@ import {
 import { headLoss } from '../../../src/craft/losses.js';
 import { Random } from '../../../src/craft/random.js';
 import { RefinementHead } from '../../../src/craft/refinement-head.js';
+import { tensorsHeld } from './tensorflow.js';
 
 const CLASSES = 5;
 const HIDDEN = 7;
@@ -38,13 +39,13 @@ function preciseLoss(weights: HeadWeights, logits: Float32Array, weight: number)
   return headLoss(logits, refined, labels, CLASSES, weight);
 }
 
-describe.each(['wasm', 'cpu'] as const)('RefinementHead on %s', (backend) => {
+describe.each(['simd', 'wasm', 'cpu'] as const)('RefinementHead on %s', (backend) => {
   let compute: Compute;
   beforeAll(async () => {
     compute = await selectCompute(backend);
   });
   afterAll(() => {
-    expect(compute.tf.memory().numTensors).toBe(0);
+    expect(tensorsHeld(compute)).toBe(0);
   });
 
   const headOf = (weights: HeadWeights) => {
@@ -57,10 +58,10 @@ describe.each(['wasm', 'cpu'] as const)('RefinementHead on %s', (backend) => {
     const refined = await head.refine(logits);
     const plain = refineLogits(head.weights(), logits);
     for (let i = 0; i < refined.length; i++) expect(refined[i]).toBeCloseTo(plain[i], 5);
-    const held = compute.tf.memory().numTensors;
+    const held = tensorsHeld(compute);
     await head.refine(logits);
     await head.gradients(logits, labels, 0.1);
-    expect(compute.tf.memory().numTensors).toBe(held);
+    expect(tensorsHeld(compute)).toBe(held);
     head.dispose();
   });
 
