@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -25,7 +26,10 @@ export class Delivery {
   private readonly hanging = new Set<Socket>();
   private readonly closing = new AbortController();
 
-  constructor(private readonly modelName: string) {}
+  constructor(private readonly modelName: string) {
+    // Every answer that waits listens to it.
+    setMaxListeners(0, this.closing.signal);
+  }
 
   get closed(): boolean {
     return this.closing.signal.aborted;

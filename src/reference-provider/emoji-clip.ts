@@ -1,11 +1,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { InferenceSession } from 'onnxruntime-node';
 import { ImageFeatures } from './image-features.js';
 import type { ImageInput } from './image-input.js';
-import { cosineLogits } from './logits.js';
+import { CosineLogits } from './logits.js';
 import { type ModelConfig, readModelFiles } from './model-files.js';
-import { openSession } from './onnx-session.js';
+import { sideBySide } from './side-by-side.js';
 import { ClassList, type Prompt, TextFeatures } from './text-features.js';
+import { TowerThreads } from './tower-threads.js';
 
 export interface ScoreRequest {
   images: ImageInput[];
@@ -19,7 +19,7 @@ export type EmbeddingInput = { image: ImageInput } | { text: string };
 export interface EmojiClipOptions {
   /** Holds config.json, tokenizer.json, token_embedding.safetensors, vision.onnx and text.onnx. */
   modelDirectory: string;
-  /** Threads of one model run; by default the number of cores. */
+  /** Threads for model runs; by default the number of cores, at most four. */
   threads?: number;
   /** Images whose features are remembered (512 bytes each). */
   maxCachedImages?: number;
@@ -36,15 +36,17 @@ export class EmojiClip {
     readonly config: ModelConfig,
     private readonly images: ImageFeatures,
     private readonly texts: TextFeatures,
-    private readonly sessions: InferenceSession[],
+    private readonly cosine: CosineLogits,
+    private readonly towers: TowerThreads,
   ) {}
 
   static async load(options: EmojiClipOptions): Promise<EmojiClip> {
     const files = await readModelFiles(options.modelDirectory);
-    const vision = await openSession(files.visionPath, options.threads);
-    const text = await openSession(files.textPath, options.threads);
-    const images = new ImageFeatures(vision, files.config, options.maxCachedImages ?? DEFAULT_CACHED_IMAGES);
-    return new EmojiClip(files.config, images, new TextFeatures(text, files, CACHED_TEXT_FLOATS), [vision, text]);
+    const towers = await TowerThreads.open(files, options.threads);
+    const { config } = files;
+    const images = await ImageFeatures.open(towers, config, options.maxCachedImages ?? DEFAULT_CACHED_IMAGES);
+    const texts = new TextFeatures(towers, files, CACHED_TEXT_FLOATS);
+    return new EmojiClip(config, images, texts, new CosineLogits(config.embed_dim, config.logit_scale), towers);
   }
 
   /** Context tokens [context positions, width] that give the same answers as the default template. */
@@ -59,22 +61,14 @@ export class EmojiClip {
     const perPrompt = request.images.length * classes.names.length;
     const logits = new Float32Array(request.prompts.length * perPrompt);
     let sliceEnd = performance.now() + SLICE_MS;
-    for (const [p, prompt] of request.prompts.entries()) {
-      const textFeatures = await this.texts.of(prompt, classes);
-      cosineLogits(
-        imageFeatures,
-        request.images.length,
-        textFeatures,
-        classes.names.length,
-        this.config.embed_dim,
-        this.config.logit_scale,
-        logits.subarray(p * perPrompt, (p + 1) * perPrompt),
-      );
+    await sideBySide(request.prompts.length, this.towers.lanes, async (p) => {
+      const texts = await this.texts.of(request.prompts[p], classes);
+      this.cosine.compute(imageFeatures, texts, logits.subarray(p * perPrompt, (p + 1) * perPrompt));
       if (performance.now() > sliceEnd) {
         await nextTurn();
         sliceEnd = performance.now() + SLICE_MS;
       }
-    }
+    });
     return logits;
   }
 
@@ -108,7 +102,7 @@ export class EmojiClip {
   }
 
   async close(): Promise<void> {
-    for (const session of this.sessions) await session.release();
+    await this.towers.close();
   }
 }
 

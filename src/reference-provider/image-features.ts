@@ -1,10 +1,9 @@
-import { type InferenceSession, Tensor } from 'onnxruntime-node';
 import sharp from 'sharp';
 import { InvalidRequestError, NotFoundError } from '../errors.js';
 import { type ImageInput, REFERENCE } from './image-input.js';
-import { normaliseRows } from './logits.js';
 import { LruCache } from './lru.js';
 import type { ModelConfig } from './model-files.js';
+import type { TowerThreads } from './tower-threads.js';
 
 /** 404: the request names images by their hash that were not sent before, or were forgotten since. */
 export class UnknownImagesError extends NotFoundError {
@@ -18,17 +17,25 @@ export class UnknownImagesError extends NotFoundError {
 }
 
 const MAX_PIXELS = 50_000_000;
+/** Images of one run of the vision tower. More gain nothing. */
+const IMAGES_PER_RUN = 8;
 
 /** The vision tower behind a cache of features by content hash. */
 export class ImageFeatures {
   private readonly cache: LruCache<Promise<Float32Array>>;
 
-  constructor(
-    private readonly session: InferenceSession,
+  private constructor(
+    private readonly towers: TowerThreads,
     private readonly config: ModelConfig,
     maxCachedImages: number,
+    private readonly imagesPerRun: number,
   ) {
     this.cache = new LruCache(maxCachedImages);
+  }
+
+  static async open(towers: TowerThreads, config: ModelConfig, maxCachedImages: number): Promise<ImageFeatures> {
+    const imagesPerRun = (await givesSameBitsTogether(towers, config)) ? IMAGES_PER_RUN : 1;
+    return new ImageFeatures(towers, config, maxCachedImages, imagesPerRun);
   }
 
   /**
@@ -58,10 +65,14 @@ export class ImageFeatures {
       else if (!sent.has(hash)) missing.add(REFERENCE + hash);
     }
     if (missing.size > 0) throw new UnknownImagesError([...missing]);
-    for (const [i, { hash, bytes, field }] of inputs.entries()) {
-      if (bytes === undefined || held.has(hash)) continue;
-      const pending = this.compute(bytes).catch((error: unknown) => {
-        throw error instanceof DecodingError ? unreadable(error, i, field) : error;
+    const fresh = new Map<string, { bytes: Uint8Array; position: number; field?: string }>();
+    for (const [position, { hash, bytes, field }] of inputs.entries()) {
+      if (bytes !== undefined && !held.has(hash) && !fresh.has(hash)) fresh.set(hash, { bytes, position, field });
+    }
+    const computed = this.compute([...fresh.values()].map(({ bytes }) => bytes));
+    for (const [i, [hash, { position, field }]] of [...fresh].entries()) {
+      const pending = computed[i].catch((error: unknown) => {
+        throw error instanceof DecodingError ? unreadable(error, position, field) : error;
       });
       held.set(hash, pending);
       this.cache.set(hash, pending);
@@ -70,14 +81,31 @@ export class ImageFeatures {
     return inputs.map(({ hash }) => held.get(hash) as Promise<Float32Array>);
   }
 
-  // One image a run: the result cannot depend on which images share a request.
-  private async compute(bytes: Uint8Array): Promise<Float32Array> {
-    const { size } = this.config.image;
-    const pixels = new Tensor('float32', await this.pixelValues(bytes), [1, 3, size, size]);
-    const { image_features } = await this.session.run({ pixel_values: pixels });
-    const features = image_features.data as Float32Array;
-    normaliseRows(features, this.config.embed_dim);
-    return features;
+  /** The features [embed_dim] of each file. */
+  private compute(files: Uint8Array[]): Promise<Float32Array>[] {
+    const runs: Promise<PromiseSettledResult<Float32Array>[]>[] = [];
+    for (let start = 0; start < files.length; start += this.imagesPerRun) {
+      runs.push(this.run(files.slice(start, start + this.imagesPerRun)));
+    }
+    return files.map(async (_, i) => {
+      const outcome = (await runs[Math.floor(i / this.imagesPerRun)])[i % this.imagesPerRun];
+      if (outcome.status === 'rejected') throw outcome.reason;
+      return outcome.value;
+    });
+  }
+
+  /** Runs hold either as many images as was found to change nothing, or one. */
+  private async run(files: Uint8Array[]): Promise<PromiseSettledResult<Float32Array>[]> {
+    const decoded = await Promise.allSettled(files.map((bytes) => this.pixelValues(bytes)));
+    const values = decoded.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+    const together =
+      values.length === this.imagesPerRun ? runTogether(this.towers, values, this.config.embed_dim) : null;
+    return Promise.allSettled(
+      decoded.map(async (outcome, i) => {
+        if (outcome.status === 'rejected') throw outcome.reason;
+        return together ? (await together)[i] : this.towers.run({ tower: 'vision', pixels: outcome.value });
+      }),
+    );
   }
 
   /** Decoded, flattened on white, resized and normalised pixels [3, size, size]. */
@@ -124,4 +152,27 @@ function unreadable(cause: DecodingError, position: number, field: string | unde
     param: field ?? 'images',
     cause,
   });
+}
+
+/** @param images of pixels [3, size, size] @returns features [embed_dim] of each */
+async function runTogether(towers: TowerThreads, images: Float32Array[], width: number): Promise<Float32Array[]> {
+  const plane = images[0].length;
+  const pixels = new Float32Array(images.length * plane);
+  for (const [i, image] of images.entries()) pixels.set(image, i * plane);
+  const features = await towers.run({ tower: 'vision', pixels });
+  return images.map((_, i) => features.slice(i * width, (i + 1) * width));
+}
+
+/**
+ * Whether images that share a run get the same bits as alone, which depends on the processor: an answer must not depend
+ * on which images a request has.
+ */
+async function givesSameBitsTogether(towers: TowerThreads, { image, embed_dim: width }: ModelConfig): Promise<boolean> {
+  const plane = 3 * image.size ** 2;
+  const images = Array.from({ length: IMAGES_PER_RUN }, (_, i) =>
+    Float32Array.from({ length: plane }, (__, k) => 2 * Math.sin(k * (i + 1))),
+  );
+  const together = await runTogether(towers, images, width);
+  const alone = await Promise.all(images.map((pixels) => towers.run({ tower: 'vision', pixels })));
+  return alone.every((features, i) => features.every((value, k) => Object.is(value, together[i][k])));
 }

@@ -1,76 +1,93 @@
+import { bytes } from './wasm/generated/cosine.js';
+
+/** Of wasm/cosine.as.ts. */
+interface CosineKernel {
+  readonly memory: WebAssembly.Memory;
+  cosine(
+    images: number,
+    imageCount: number,
+    texts: number,
+    textCount: number,
+    width: number,
+    scale: number,
+    out: number,
+  ): void;
+}
+
+const IMAGES_PER_RUN = 1024;
+const TEXTS_PER_RUN = 128;
+const FIRST_BYTE = 64;
+const PAGE_BYTES = 65_536;
+
 /**
- * Cosine logits of every image against every class text: `out[i, j] = scale · Σ_k images[i, k] · texts[j, k]`.
- *
- * Both sides are L2-normalised rows of `width` numbers. `out` is [imageCount, textCount], row-major. Every element is
- * summed in the same order in double precision, so it does not depend on where its row or column stands; the block of
- * 4 × 2 results only keeps the operands in registers.
+ * Cosine logits of every image against every class text: `out[i, j] = scale · Σ_k images[i, k] · texts[j, k]`, for
+ * L2-normalised rows of `width` numbers. Every element is summed in the same order in double precision, so it does not
+ * depend on where its row or column stands, nor on the machine.
  */
-export function cosineLogits(
-  images: Float32Array,
-  imageCount: number,
-  texts: Float32Array,
-  textCount: number,
-  width: number,
-  scale: number,
-  out: Float32Array,
-): void {
-  let i = 0;
-  for (; i + 4 <= imageCount; i += 4) {
-    const a0 = i * width;
-    const a1 = a0 + width;
-    const a2 = a1 + width;
-    const a3 = a2 + width;
-    let j = 0;
-    for (; j + 2 <= textCount; j += 2) {
-      const b0 = j * width;
-      const b1 = b0 + width;
-      let s00 = 0;
-      let s01 = 0;
-      let s10 = 0;
-      let s11 = 0;
-      let s20 = 0;
-      let s21 = 0;
-      let s30 = 0;
-      let s31 = 0;
-      for (let k = 0; k < width; k++) {
-        const x0 = images[a0 + k];
-        const x1 = images[a1 + k];
-        const x2 = images[a2 + k];
-        const x3 = images[a3 + k];
-        const y0 = texts[b0 + k];
-        const y1 = texts[b1 + k];
-        s00 += x0 * y0;
-        s10 += x1 * y0;
-        s20 += x2 * y0;
-        s30 += x3 * y0;
-        s01 += x0 * y1;
-        s11 += x1 * y1;
-        s21 += x2 * y1;
-        s31 += x3 * y1;
-      }
-      let q = i * textCount + j;
-      out[q] = scale * s00;
-      out[q + 1] = scale * s01;
-      q += textCount;
-      out[q] = scale * s10;
-      out[q + 1] = scale * s11;
-      q += textCount;
-      out[q] = scale * s20;
-      out[q + 1] = scale * s21;
-      q += textCount;
-      out[q] = scale * s30;
-      out[q + 1] = scale * s31;
-    }
-    if (j < textCount) {
-      for (let r = i; r < i + 4; r++) {
-        out[r * textCount + j] = scale * dot(images, r * width, texts, j * width, width);
+export class CosineLogits {
+  private readonly kernel: CosineKernel;
+  private readonly images: Float64Array;
+  private readonly texts: Float64Array;
+  private readonly block: Float32Array;
+  /** The images that the kernel's memory holds, from which row on. */
+  private loaded: { images: Float32Array; start: number } | null = null;
+
+  constructor(
+    private readonly width: number,
+    private readonly scale: number,
+  ) {
+    const module = new WebAssembly.Module(Buffer.from(bytes, 'base64'));
+    this.kernel = new WebAssembly.Instance(module, {}).exports as unknown as CosineKernel;
+    const texts = FIRST_BYTE + IMAGES_PER_RUN * width * Float64Array.BYTES_PER_ELEMENT;
+    const block = texts + TEXTS_PER_RUN * width * Float64Array.BYTES_PER_ELEMENT;
+    const end = block + IMAGES_PER_RUN * TEXTS_PER_RUN * Float32Array.BYTES_PER_ELEMENT;
+    this.kernel.memory.grow(Math.ceil(end / PAGE_BYTES));
+    const { buffer } = this.kernel.memory;
+    this.images = new Float64Array(buffer, FIRST_BYTE, IMAGES_PER_RUN * width);
+    this.texts = new Float64Array(buffer, texts, TEXTS_PER_RUN * width);
+    this.block = new Float32Array(buffer, block, IMAGES_PER_RUN * TEXTS_PER_RUN);
+  }
+
+  /**
+   * @param images [N, width]; must not change between two calls with the same array
+   * @param texts [C, width]
+   * @param out receives [N, C], row-major
+   */
+  compute(images: Float32Array, texts: Float32Array, out: Float32Array): void {
+    const { width } = this;
+    const imageCount = images.length / width;
+    const textCount = texts.length / width;
+    for (let first = 0; first < imageCount; first += IMAGES_PER_RUN) {
+      const rows = Math.min(IMAGES_PER_RUN, imageCount - first);
+      this.load(images, first, rows);
+      for (let start = 0; start < textCount; start += TEXTS_PER_RUN) {
+        const columns = Math.min(TEXTS_PER_RUN, textCount - start);
+        const stride = this.run(rows, texts.subarray(start * width, (start + columns) * width));
+        for (let i = 0; i < rows; i++) {
+          const row = this.block.subarray(i * stride, i * stride + columns);
+          out.set(row, (first + i) * textCount + start);
+        }
       }
     }
   }
-  for (; i < imageCount; i++) {
-    for (let j = 0; j < textCount; j++) {
-      out[i * textCount + j] = scale * dot(images, i * width, texts, j * width, width);
+
+  private load(images: Float32Array, start: number, rows: number): void {
+    if (this.loaded?.images === images && this.loaded.start === start) return;
+    this.images.set(images.subarray(start * this.width, (start + rows) * this.width));
+    this.loaded = { images, start };
+  }
+
+  /** @returns how far apart the rows of the result are */
+  private run(rows: number, texts: Float32Array): number {
+    const { width } = this;
+    const columns = texts.length / width;
+    const stride = Math.ceil(columns / 4) * 4;
+    for (let j = 0; j < columns; j++) {
+      for (let k = 0; k < width; k++) this.texts[k * stride + j] = texts[j * width + k];
     }
+    const { images, texts: transposed, block } = this;
+    this.kernel.cosine(images.byteOffset, rows, transposed.byteOffset, stride, width, this.scale, block.byteOffset);
+    return stride;
   }
 }
 
@@ -83,10 +100,4 @@ export function normaliseRows(rows: Float32Array, width: number): void {
     const factor = 1 / Math.sqrt(squares);
     for (let k = start; k < start + width; k++) rows[k] *= factor;
   }
-}
-
-function dot(a: Float32Array, offsetA: number, b: Float32Array, offsetB: number, width: number): number {
-  let sum = 0;
-  for (let k = 0; k < width; k++) sum += a[offsetA + k] * b[offsetB + k];
-  return sum;
 }

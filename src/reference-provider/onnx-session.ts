@@ -1,11 +1,7 @@
-import { availableParallelism } from 'node:os';
 import { InferenceSession } from 'onnxruntime-node';
 
-/**
- * Opens an ONNX model. A run occupies the calling thread until it is done, so callers keep each run to a few
- * milliseconds; the event loop turns between runs.
- */
-export function openSession(path: string, threads = availableParallelism()): Promise<InferenceSession> {
+/** Opens an ONNX model. A run occupies the calling thread, and `threads` - 1 others, until it is done. */
+export function openSession(path: string, threads: number): Promise<InferenceSession> {
   return InferenceSession.create(path, {
     intraOpNumThreads: threads,
     interOpNumThreads: 1,

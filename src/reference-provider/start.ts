@@ -10,7 +10,7 @@ export interface ReferenceProviderOptions extends Omit<ServerOptions, 'model'> {
   host?: string;
   /** 0 (the default) takes a free one. */
   port?: number;
-  /** Threads of one model run; by default the number of cores. */
+  /** Threads for model runs; by default the number of cores, at most four. */
   threads?: number;
   /** Images whose features are remembered. */
   maxCachedImages?: number;

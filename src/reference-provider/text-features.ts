@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
-import { type InferenceSession, Tensor } from 'onnxruntime-node';
 import { InvalidRequestError } from '../errors.js';
-import { normaliseRows } from './logits.js';
 import { LruCache } from './lru.js';
 import type { ModelFiles } from './model-files.js';
+import { sideBySide } from './side-by-side.js';
 import type { TokenizedText } from './tokenizer.js';
+import type { TowerThreads } from './tower-threads.js';
 
 /** What precedes the class names: a text with one `{}`, or context tokens [context positions, width] in its place. */
 export type Prompt = { template: string } | { context: Float32Array };
@@ -32,7 +32,7 @@ export class TextFeatures {
 
   /** @param maxCachedFloats the cache's bound, in numbers of 4 bytes each. */
   constructor(
-    private readonly session: InferenceSession,
+    private readonly towers: TowerThreads,
     private readonly files: ModelFiles,
     maxCachedFloats: number,
   ) {
@@ -109,10 +109,11 @@ export class TextFeatures {
     const outputWidth = this.files.config.embed_dim;
     const context = 'context' in prompt ? prompt.context : undefined;
     const features = new Float32Array(texts.length * outputWidth);
-    for (let start = 0; start < texts.length; start += ROWS_PER_RUN) {
+    await sideBySide(Math.ceil(texts.length / ROWS_PER_RUN), this.towers.lanes, async (run) => {
+      const start = run * ROWS_PER_RUN;
       features.set(await this.run(texts.slice(start, start + ROWS_PER_RUN), length, context), start * outputWidth);
-    }
-    if (!features.every(Number.isFinite)) {
+    });
+    if (!allFinite(features)) {
       throw new InvalidRequestError({
         code: 'context_out_of_range',
         message: 'context: the values are so large that the model gives no finite answer.',
@@ -153,18 +154,17 @@ export class TextFeatures {
   }
 
   /** L2-normalised features [rows, embed_dim] of one run of the tower, cut to `length` tokens. */
-  private async run(rows: TokenizedText[], length: number, context?: Float32Array): Promise<Float32Array> {
-    const { text_features } = await this.session.run({
-      prompt_embeddings: new Tensor('float32', this.embed(rows, length, context), [rows.length, length, this.width]),
-      end_index: new Tensor(
-        'int64',
-        BigInt64Array.from(rows, (row) => BigInt(row.endIndex)),
-        [rows.length],
-      ),
+  private run(rows: TokenizedText[], length: number, context?: Float32Array): Promise<Float32Array> {
+    const ids = new Int32Array(rows.length * length);
+    for (const [row, text] of rows.entries()) ids.set(text.ids.subarray(0, length), row * length);
+    // A copy, because all that the context is a view of would be sent with it.
+    return this.towers.run({
+      tower: 'text',
+      ids,
+      ends: Int32Array.from(rows, ({ endIndex }) => endIndex),
+      length,
+      context: context?.slice(),
     });
-    const features = text_features.data as Float32Array;
-    normaliseRows(features, this.files.config.embed_dim);
-    return features;
   }
 
   private tokenize(prompt: Prompt, classes: ClassList): TokenizedText[] {
@@ -177,16 +177,6 @@ export class TextFeatures {
     return texts;
   }
 
-  private embed(texts: TokenizedText[], length: number, context?: Float32Array): Float32Array {
-    const embeddings = new Float32Array(texts.length * length * this.width);
-    for (const [row, { ids }] of texts.entries()) {
-      const offset = row * length * this.width;
-      for (let i = 0; i < length; i++) embeddings.set(this.embedding(ids[i]), offset + i * this.width);
-      if (context !== undefined) embeddings.set(context, offset + this.width);
-    }
-    return embeddings;
-  }
-
   private embedding(id: number): Float32Array {
     return this.files.tokenEmbedding.subarray(id * this.width, (id + 1) * this.width);
   }
@@ -194,4 +184,10 @@ export class TextFeatures {
 
 function keyOfText(text: string): string {
   return createHash('sha256').update('text').update(text).digest('base64');
+}
+
+/** As `every(Number.isFinite)`, but without a call for each number. */
+function allFinite(values: Float32Array): boolean {
+  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return false;
+  return true;
 }

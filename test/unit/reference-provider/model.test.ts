@@ -5,6 +5,7 @@ import { normaliseRows } from '../../../src/reference-provider/logits.js';
 import { type ModelFiles, readModelFiles } from '../../../src/reference-provider/model-files.js';
 import { openSession } from '../../../src/reference-provider/onnx-session.js';
 import { ClassList, TextFeatures } from '../../../src/reference-provider/text-features.js';
+import { TowerThreads } from '../../../src/reference-provider/tower-threads.js';
 import { MODEL_DIRECTORY } from './example-images.js';
 
 interface Check {
@@ -65,14 +66,14 @@ describe('towers', () => {
   });
 
   it('text agrees with the original, from the text to the normalised features', async () => {
-    const session = await openSession(files.textPath, 1);
-    const features = new TextFeatures(session, files, 1_000_000);
+    const towers = await TowerThreads.open(files, 1);
+    const features = new TextFeatures(towers, files, 1_000_000);
     const photos = await features.of({ template: 'a photo of a {}.' }, new ClassList(['cat face', 'unicorn']));
     const icons = await features.of({ template: 'an icon of a {}.' }, new ClassList(['red heart', 'unicorn']));
     const expected = Float32Array.from(check.text_features.flat());
     normaliseRows(expected, 128);
     expect(largestDifference(photos, expected.subarray(0, 256))).toBeLessThan(1e-4);
     expect(largestDifference(icons.subarray(0, 128), expected.subarray(256))).toBeLessThan(1e-4);
-    await session.release();
+    await towers.close();
   });
 });

@@ -1,35 +1,54 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { cosineLogits, normaliseRows } from '../../../src/reference-provider/logits.js';
+import { CosineLogits, normaliseRows } from '../../../src/reference-provider/logits.js';
 import { LruCache } from '../../../src/reference-provider/lru.js';
 import { Misbehaviour } from '../../../src/reference-provider/misbehaviour.js';
 import { clientName, UsageCounter } from '../../../src/reference-provider/usage-counter.js';
 
-describe('cosineLogits', () => {
+describe('CosineLogits', () => {
   const numbers = (count: number) =>
     fc.float32Array({ minLength: count, maxLength: count, noNaN: true, min: -1, max: 1 });
   const cases = fc
-    .tuple(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 7 }), fc.integer({ min: 1, max: 5 }))
+    .tuple(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 11 }), fc.integer({ min: 1, max: 5 }))
     .chain(([n, c, width]) => fc.tuple(fc.constant({ n, c, width }), numbers(n * width), numbers(c * width)));
 
-  it('is the scaled product, and each element has the same bits alone', () => {
+  /** As a plain loop in double precision sums it. */
+  function element(images: Float32Array, i: number, texts: Float32Array, j: number, width: number): number {
+    let sum = 0;
+    for (let k = 0; k < width; k++) sum += images[i * width + k] * texts[j * width + k];
+    return Math.fround(23.5 * sum);
+  }
+
+  it('is the scaled product, each element summed in order in double precision', () => {
     fc.assert(
       fc.property(cases, ([{ n, c, width }, images, texts]) => {
+        const cosine = new CosineLogits(width, 23.5);
         const out = new Float32Array(n * c);
-        cosineLogits(images, n, texts, c, width, 23.5, out);
+        cosine.compute(images, texts, out);
+        // Once more with what it has kept, after other images.
+        cosine.compute(images.slice(0, width), texts.slice(0, width), new Float32Array(1));
+        const again = new Float32Array(n * c);
+        cosine.compute(images, texts, again);
         for (let i = 0; i < n; i++) {
           for (let j = 0; j < c; j++) {
-            const image = images.subarray(i * width, (i + 1) * width);
-            const text = texts.subarray(j * width, (j + 1) * width);
-            const product = image.reduce((sum, value, k) => sum + value * text[k], 0);
-            expect(out[i * c + j]).toBeCloseTo(23.5 * product, 4);
-            const alone = new Float32Array(1);
-            cosineLogits(image, 1, text, 1, width, 23.5, alone);
-            expect(Object.is(alone[0], out[i * c + j])).toBe(true);
+            expect(out[i * c + j]).toBe(element(images, i, texts, j, width));
+            expect(again[i * c + j]).toBe(out[i * c + j]);
           }
         }
       }),
     );
+  });
+
+  it('takes more images and texts than its memory holds at a time', () => {
+    const [n, c, width] = [1500, 300, 3];
+    const images = Float32Array.from({ length: n * width }, (_, i) => Math.sin(i));
+    const texts = Float32Array.from({ length: c * width }, (_, i) => Math.cos(i));
+    const out = new Float32Array(n * c);
+    new CosineLogits(width, 23.5).compute(images, texts, out);
+    const expected = Float32Array.from({ length: n * c }, (_, q) =>
+      element(images, Math.floor(q / c), texts, q % c, width),
+    );
+    expect(out).toEqual(expected);
   });
 
   it('normalises rows and leaves a row of zeros', () => {
