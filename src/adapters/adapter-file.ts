@@ -1,19 +1,23 @@
 import { z } from 'zod';
-import type { HeadWeights } from '../craft/head-weights.js';
-import { HEAD_PARAMETERS, headShapes } from '../craft/head-weights.js';
+import type { HeadInputs } from '../craft/economy/linear-head.js';
 import type { AdapterWeights } from '../craft/trainer.js';
 import { InvalidRequestError } from '../errors.js';
 import { readSafetensors, SafetensorsError, type SafetensorsTensor, writeSafetensors } from '../formats/safetensors.js';
 import { findJsonFault } from '../storable-json.js';
+import { TRANSFORMS, type Transform } from '../views/transforms.js';
+import { headTensors, isLinear, readHead, readLinearHead } from './adapter-head.js';
 
 /**
  * An adapter in one safetensors file: tensors `head.w1` [C, h], `head.b1` [h], `head.w2` [h, C], `head.b2` [C], and
  * everything else that a prediction needs as metadata. Version 1 has a soft prompt, `context` [m, d]. Version 2 has a text
- * prompt in its metadata and, where the provider embeds, `text_embeddings` [C, D].
+ * prompt in its metadata and, where the provider embeds, `text_embeddings` [C, D]. Version 3 has a prompt of either kind and
+ * a linear head, `head.shares` [T], `head.weight` [T·L, C] and `head.bias` [C]; the probe labels are in its metadata.
  */
 
 const FORMAT = 'craft-adapter';
-const VERSIONS = { soft: '1', text: '2' };
+const VERSIONS = { soft: '1', text: '2', linear: '3' };
+/** Image queries that one prediction may cost. */
+const MOST_TRANSFORMS = 16;
 const DAMAGED = "The adapter's description in the file's metadata is damaged.";
 
 export interface AdapterDescription {
@@ -23,20 +27,34 @@ export interface AdapterDescription {
   descriptions?: (string | null)[];
   /** In which the text embeddings are. */
   textSpace?: string;
+  /** Labels that are scored after the classes, for the head alone. */
+  probes?: string[];
+  /** Of an image, that a prediction asks about; the image itself where they are absent. */
+  transforms?: Transform[];
   provider: { name: string; protocol: string; remoteModel: string };
   hyperparameters: Record<string, unknown>;
   metrics: Record<string, unknown>;
 }
 
+const transforms = z.int().min(1).max(MOST_TRANSFORMS);
+
 const description = z.object({
   classes: z.array(z.string().min(1).max(200)).min(2).max(65536),
   descriptions: z.array(z.string().max(1000).nullable()).optional(),
   textSpace: z.string().max(64).optional(),
+  probes: z.array(z.string().min(1).max(200)).max(65536).optional(),
+  inputs: z
+    .discriminatedUnion('kind', [
+      z.strictObject({ kind: z.literal('scores'), transforms, probes: z.int().min(0).max(65536) }),
+      z.strictObject({ kind: z.literal('embedding'), transforms, width: z.int().min(0).max(65536) }),
+    ])
+    .optional(),
   template: z
     .string()
     .max(4000)
     .refine((text) => text.split('{}').length === 2)
     .optional(),
+  transforms: z.array(z.enum(TRANSFORMS)).min(1).max(MOST_TRANSFORMS).optional(),
   provider: z.object({ name: z.string().max(64), protocol: z.string().max(64), remoteModel: z.string().max(256) }),
   hyperparameters: z.record(z.string(), z.unknown()),
   metrics: z.record(z.string(), z.unknown()),
@@ -56,20 +74,24 @@ export function encodeAdapter(
   textEmbeddings?: Float32Array,
 ): Uint8Array<ArrayBuffer> {
   const { prompt, head, classCount } = weights;
-  const shapes = headShapes(classCount, head.b1.length);
   const tensors: Record<string, SafetensorsTensor> = {};
   if (prompt.space === 'soft') {
     tensors.context = { dtype: 'F32', shape: [prompt.contextTokens, prompt.contextWidth], data: prompt.context };
   }
-  for (const name of HEAD_PARAMETERS) tensors[`head.${name}`] = { dtype: 'F32', shape: shapes[name], data: head[name] };
+  Object.assign(tensors, headTensors(head, classCount));
   if (textEmbeddings) {
     const shape = [classCount, textEmbeddings.length / classCount];
     tensors.text_embeddings = { dtype: 'F32', shape, data: textEmbeddings };
   }
-  const said = prompt.space === 'text' ? { ...about, template: prompt.template } : about;
+  const said = {
+    ...about,
+    ...(prompt.space === 'text' ? { template: prompt.template } : {}),
+    // A training that was broken off within its first view has a head of fewer transforms than were planned.
+    ...(isLinear(head) ? { inputs: head.inputs, transforms: about.transforms?.slice(0, head.inputs.transforms) } : {}),
+  };
   const bytes = writeSafetensors(tensors, {
     format: FORMAT,
-    version: VERSIONS[prompt.space],
+    version: isLinear(head) ? VERSIONS.linear : VERSIONS[prompt.space],
     adapter: JSON.stringify(said),
   });
   return new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
@@ -93,8 +115,9 @@ export function decodeAdapter(bytes: Uint8Array): AdapterFile {
     }
     const stated: unknown = JSON.parse(metadata.adapter ?? '');
     if (findJsonFault(stated)) refuse(DAMAGED);
-    const { template, ...about } = description.parse(stated);
-    if (about.descriptions && about.descriptions.length !== about.classes.length) refuse(DAMAGED);
+    const { template, inputs, ...about } = description.parse(stated);
+    const classCount = about.classes.length;
+    if (about.descriptions && about.descriptions.length !== classCount) refuse(DAMAGED);
     const float32 = (name: string, rank: number) => {
       const tensor = tensors.get(name);
       if (tensor?.dtype !== 'F32' || tensor.shape.length !== rank) {
@@ -104,19 +127,14 @@ export function decodeAdapter(bytes: Uint8Array): AdapterFile {
       if (!data.every(Number.isFinite)) return refuse(`Tensor "${name}" holds NaN or infinite values.`);
       return { data, shape: tensor.shape };
     };
-    const hidden = float32('head.b1', 1).shape[0];
-    const classCount = about.classes.length;
-    const shapes = headShapes(classCount, hidden);
-    const head = Object.fromEntries(
-      HEAD_PARAMETERS.map((parameter) => {
-        const tensor = float32(`head.${parameter}`, shapes[parameter].length);
-        if (tensor.shape.join() !== shapes[parameter].join()) {
-          refuse(`Tensor "head.${parameter}" has shape [${tensor.shape}], not [${shapes[parameter]}].`);
-        }
-        return [parameter, tensor.data];
-      }),
-    ) as unknown as HeadWeights;
-    if (metadata.version === VERSIONS.soft) {
+    const linear = metadata.version === VERSIONS.linear;
+    if (linear ? !(inputs && fits(inputs, about)) : about.probes?.length || (about.transforms?.length ?? 1) > 1) {
+      refuse(DAMAGED);
+    }
+    const head = linear
+      ? readLinearHead(float32, refuse, classCount, inputs as HeadInputs)
+      : readHead(float32, refuse, classCount);
+    if (metadata.version === VERSIONS.soft || (linear && template === undefined)) {
       const { data: context, shape } = float32('context', 2);
       const [contextTokens, contextWidth] = shape;
       return { weights: { prompt: { space: 'soft', context, contextTokens, contextWidth }, head, classCount }, about };
@@ -124,6 +142,8 @@ export function decodeAdapter(bytes: Uint8Array): AdapterFile {
     if (template === undefined) return refuse(DAMAGED);
     const embedded = tensors.has('text_embeddings') ? float32('text_embeddings', 2) : undefined;
     if (embedded && embedded.shape[0] !== classCount) refuse(DAMAGED);
+    const read = linear && inputs?.kind === 'embedding' ? inputs.width : 0;
+    if (embedded && read > 0 && embedded.shape[1] !== read) refuse(DAMAGED);
     return {
       weights: { prompt: { space: 'text', template }, head, classCount },
       about,
@@ -136,4 +156,11 @@ export function decodeAdapter(bytes: Uint8Array): AdapterFile {
     }
     throw error;
   }
+}
+
+function fits(
+  inputs: HeadInputs,
+  { probes = [], transforms = ['identity'] }: Pick<AdapterDescription, 'probes' | 'transforms'>,
+): boolean {
+  return (inputs.kind === 'scores' ? inputs.probes : 0) === probes.length && inputs.transforms === transforms.length;
 }

@@ -7,6 +7,10 @@ export interface ScoringRequest {
   purpose: 'candidates' | 'elites' | 'centre' | 'validation';
   imageSet: 'training' | 'validation';
   prompts: Prompts;
+  /** Which view of each image; absent or 0: the image itself. */
+  view?: number;
+  /** Which of the job's transforms of the view; absent or 0: none. */
+  transform?: number;
 }
 
 /** Takes the logits, [images, C], of one prompt. The array belongs to the trainer from then on. */
@@ -21,6 +25,7 @@ export type Score = (request: ScoringRequest, receive: ReceiveLogits) => Promise
 /**
  * Has a request scored and evaluates the logits of each prompt as they arrive, so that little is held in memory and the
  * work overlaps with the waiting. Each prompt is evaluated by itself, so the order of arrival cannot matter.
+ * @param rowWidth numbers of each image: C, or more where further scores or an embedding follow; null: as many as there are
  * @returns what `evaluate` made of each prompt, in the order of the prompts
  * @throws ScoringContractError, NonFiniteLogitsError
  */
@@ -28,7 +33,7 @@ export async function scorePrompts<T>(
   score: Score,
   request: ScoringRequest,
   imageCount: number,
-  classCount: number,
+  rowWidth: number | null,
   evaluate: (logits: Float32Array) => Promise<T>,
 ): Promise<T[]> {
   const promptCount = request.prompts.count;
@@ -42,7 +47,7 @@ export async function scorePrompts<T>(
         throw new ScoringContractError(`There is no prompt ${promptIndex} among ${promptCount}.`);
       }
       if (evaluations.has(promptIndex)) throw new ScoringContractError(`Prompt ${promptIndex} was answered twice.`);
-      checkLogits(logits, promptIndex, imageCount, classCount);
+      checkLogits(logits, promptIndex, imageCount, rowWidth ?? Math.floor(logits.length / imageCount));
     } catch (error) {
       failures.push(error);
       throw error;

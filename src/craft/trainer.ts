@@ -1,10 +1,11 @@
 import { type AdamOptions, initialAdamState } from './adam.js';
 import { decodeCheckpoint, encodeCheckpoint, type TrainingIdentity, type TrainingState } from './checkpoint.js';
 import type { Compute } from './compute.js';
+import type { LinearHead } from './economy/linear-head.js';
 import { CheckpointError, TrainerStateError, TrainingDivergedError } from './errors.js';
 import { type HeadWeights, initialHead } from './head-weights.js';
 import { type CraftHyperparameters, promptWeightOf } from './hyperparameters.js';
-import { crossEntropy, promptLoss } from './losses.js';
+import { crossEntropy } from './losses.js';
 import { accuracy } from './metrics.js';
 import { checkProblem, type TrainingProblem } from './problem.js';
 import { openSearch, type PromptSearch } from './prompt-search.js';
@@ -12,6 +13,7 @@ import type { LearnedPrompt, Prompts } from './prompts.js';
 import { Random } from './random.js';
 import { RefinementHead } from './refinement-head.js';
 import { type Score, type ScoringRequest, scorePrompts } from './scoring.js';
+import type { Trainer } from './training.js';
 
 export type { TrainingProblem } from './problem.js';
 export type { LearnedPrompt, PromptProblem, Prompts } from './prompts.js';
@@ -21,15 +23,21 @@ export type { ReceiveLogits, Score, ScoringRequest } from './scoring.js';
 export interface GenerationReport {
   /** 1 for the first generation. */
   generation: number;
-  /** Smallest loss among the candidates. */
-  bestFitness: number;
-  /** Mean loss of the candidates. */
-  meanFitness: number;
-  /** How far the search still reaches after the generation: σ of CMA-ES, or the spread over words from 1 to 0. */
-  stepSize: number;
+  /** Smallest loss among the candidates; null where there are none. */
+  bestFitness: number | null;
+  /** Mean loss of the candidates; null where there are none. */
+  meanFitness: number | null;
+  /**
+   * How far the search still reaches after the generation: σ of CMA-ES, or the spread over words from 1 to 0; null where
+   * nothing is searched.
+   */
+  stepSize: number | null;
   /** The current prompt, where it is a text. */
   template: string | null;
-  /** Loss of the centre on the training images, comparable with the candidates' (the head before its epoch). */
+  /**
+   * Loss of the centre on the training images, comparable with the candidates' (the head before its epoch); of a head that
+   * is cross-validated, its loss on images that were held out.
+   */
   centreLoss: number;
   /** On the training images at the centre, refined by the head after its epoch. */
   trainAccuracy: number;
@@ -41,6 +49,8 @@ export interface GenerationReport {
   validationLoss: number | null;
   /** Mean loss of the head over its last epoch. */
   headLoss: number;
+  /** By cross-validation on the training images, refined; null of a head that is not cross-validated. */
+  heldOutAccuracy: number | null;
   /** Whether the KL term of the head loss was on. */
   consistencyActive: boolean;
   /** Candidates scored since the start of training. */
@@ -50,7 +60,7 @@ export interface GenerationReport {
 /** What is kept after training. */
 export interface AdapterWeights {
   prompt: LearnedPrompt;
-  head: HeadWeights;
+  head: HeadWeights | LinearHead;
   classCount: number;
 }
 
@@ -60,7 +70,7 @@ export interface AdapterWeights {
  * hyperparameters, seed and logits give bit for bit the same result on the same compute backend, also across a
  * checkpoint.
  */
-export class CraftTrainer {
+export class CraftTrainer implements Trainer {
   private readonly problem: TrainingProblem;
   private readonly hyperparameters: CraftHyperparameters;
   private readonly seed: number;
@@ -121,6 +131,11 @@ export class CraftTrainer {
     return this.search.generation;
   }
 
+  /** The published algorithm spends its whole budget. */
+  get isFinished(): boolean {
+    return false;
+  }
+
   /**
    * One generation. Should it fail, because `score` did or broke its contract, then this trainer is of no further use:
    * restore one from the last checkpoint, which will ask for exactly the same prompts again.
@@ -143,6 +158,11 @@ export class CraftTrainer {
     }
   }
 
+  /** What a generation does cannot be had without doing it. */
+  async replayGeneration(score: Score): Promise<void> {
+    await this.runGeneration(score);
+  }
+
   private async generationOf(score: Score): Promise<GenerationReport> {
     const { classCount, labels, validationLabels } = this.problem;
     const { consistency_weight: headWeight } = this.hyperparameters;
@@ -151,16 +171,14 @@ export class CraftTrainer {
     const candidates = this.search.ask();
     // Without the KL term losses do not change as the head does.
     const elites = weight === 0 ? null : this.search.elites();
-    const lossOf = async (logits: Float32Array) => {
-      return promptLoss(logits, await this.head.refine(logits), labels, classCount, weight);
-    };
+    const lossOf = (logits: Float32Array) => this.head.promptLoss(logits, labels, weight);
     const fitness = await this.scoreSet(score, 'candidates', 'training', candidates, lossOf);
     const eliteFitness = elites && (await this.scoreSet(score, 'elites', 'training', elites, lossOf));
     this.search.tell(fitness, eliteFitness);
 
     const centre = this.search.centre();
     const { logits, validationLogits } = await this.scoreCentre(score, centre);
-    const centreLoss = promptLoss(logits, await this.head.refine(logits), labels, classCount, weight);
+    const centreLoss = await lossOf(logits);
     const consistencyActive = this.isConsistencyActive();
     const headLoss = await this.trainHead(logits, consistencyActive ? headWeight : 0);
     const trained = await this.head.refine(logits);
@@ -183,6 +201,7 @@ export class CraftTrainer {
       validationAccuracy: refined && accuracy(refined, validationLabels, classCount),
       validationLoss: refined && crossEntropy(refined, validationLabels, classCount),
       headLoss,
+      heldOutAccuracy: null,
       consistencyActive,
       candidateEvaluations: this.generation * this.hyperparameters.population_size,
     };

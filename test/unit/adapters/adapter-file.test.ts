@@ -72,7 +72,10 @@ describe('the adapter file of a soft prompt', () => {
     ['random bytes', new Uint8Array(100).fill(7)],
     ['a truncated file', encodeAdapter(WEIGHTS, ABOUT).subarray(0, 200)],
     ['another kind of file', altered(({ metadata }) => Object.assign(metadata, { format: 'lora' }))],
-    ['a later version', altered(({ metadata }) => Object.assign(metadata, { version: '3' }))],
+    ['a later version', altered(({ metadata }) => Object.assign(metadata, { version: '4' }))],
+    ['the version of a linear head', altered(({ metadata }) => Object.assign(metadata, { version: '3' }))],
+    ['probe labels, which its head does not read', altered(saying({ probes: ['dog'] }))],
+    ['transforms, which its head does not read', altered(saying({ transforms: ['identity', 'mirror'] }))],
     ['no description', altered((file) => void delete file.metadata.adapter)],
     ['a missing tensor', altered((file) => void file.tensors.delete('head.w2'))],
     [

@@ -1,0 +1,107 @@
+import { createHash } from 'node:crypto';
+import sharp from 'sharp';
+import { Random } from '../craft/random.js';
+import type { ProviderImage } from '../providers/provider.js';
+import { type Transform, transformPixels } from './transforms.js';
+
+/**
+ * Views of an image: what a black box is asked about in place of the image, so that a head learns, or a prediction
+ * averages over, what does not matter. Pixels are cut out and mirrored, never resampled: scaling to the size of its input is
+ * the black box's own business.
+ */
+
+/** The smallest share of each side that a view shows. */
+const SMALLEST_SIDE = 0.85;
+/** Of a source that is compressed with losses already. */
+const JPEG_QUALITY = 95;
+/** Of a view that is too large otherwise. */
+const SMALLER_QUALITIES = [95, 85, 70, 50, 30];
+/** Bytes of views that are kept to be sent; others are made again. */
+const KEPT_BYTES = 64 * 1024 * 1024;
+/** More pixels are no image that a provider would take. */
+const LIMIT = { limitInputPixels: 100_000_000 };
+
+/** A view's part of the image: shares of width and height. */
+interface Window {
+  side: number;
+  left: number;
+  top: number;
+}
+
+/**
+ * The image and the number of a view decide its pixels, whatever the job: where embeddings are kept, jobs on the same images
+ * share them.
+ */
+export class ImageViews {
+  private readonly kept = new Map<string, Buffer>();
+  private keptBytes = 0;
+
+  /**
+   * View 0 is the image itself, view 1 its mirror image; after them every odd view is mirrored, and each shows a window of
+   * 85 % to 100 % of each side.
+   * @param transform what is made of the view then
+   * @param mostBytes a view that is larger is compressed further, with losses, until it fits where it can
+   */
+  async view(
+    image: ProviderImage,
+    index: number,
+    transform: Transform = 'identity',
+    mostBytes = Number.POSITIVE_INFINITY,
+  ): Promise<ProviderImage> {
+    if (index === 0 && transform === 'identity') return image;
+    const key = `${image.sha256}/${index}/${transform}/${mostBytes}`;
+    const make = () => this.make(image, index, transform, mostBytes);
+    const bytes = await make();
+    this.keep(key, bytes);
+    return {
+      sha256: createHash('sha256').update(bytes).digest('hex'),
+      size: bytes.length,
+      bytes: async () => this.kept.get(key) ?? make(),
+    };
+  }
+
+  private async make(image: ProviderImage, index: number, transform: Transform, mostBytes: number): Promise<Buffer> {
+    const source = await image.bytes();
+    const { format, autoOrient: upright } = await sharp(source, LIMIT).metadata();
+    const { side, left, top } = this.window(image.sha256, index);
+    const width = Math.max(1, Math.round(upright.width * side));
+    const height = Math.max(1, Math.round(upright.height * side));
+    const cut = sharp(source, LIMIT)
+      .autoOrient()
+      .extract({
+        width,
+        height,
+        left: Math.floor(left * (upright.width - width + 1)),
+        top: Math.floor(top * (upright.height - height + 1)),
+      });
+    const view = index % 2 === 1 ? cut.flop() : cut;
+    const transformed = transform === 'identity' ? view : await transformPixels(view, transform);
+    const asJpeg = (quality: number) =>
+      transformed.clone().flatten({ background: '#ffffff' }).jpeg({ quality, chromaSubsampling: '4:4:4' }).toBuffer();
+    let bytes = await (format === 'jpeg' ? asJpeg(JPEG_QUALITY) : transformed.clone().png().toBuffer());
+    for (const quality of SMALLER_QUALITIES) {
+      if (bytes.length <= mostBytes) break;
+      bytes = await asJpeg(quality);
+    }
+    return bytes;
+  }
+
+  private window(sha256: string, index: number): Window {
+    if (index < 2) return { side: 1, left: 0, top: 0 };
+    const random = Random.stream(0, `views/${sha256}/${index}`);
+    const side = SMALLEST_SIDE + (1 - SMALLEST_SIDE) * random.uniform();
+    return { side, left: random.uniform(), top: random.uniform() };
+  }
+
+  /** The oldest go first. */
+  private keep(key: string, bytes: Buffer): void {
+    const before = this.kept.get(key);
+    this.keptBytes += bytes.length - (before?.length ?? 0);
+    this.kept.set(key, bytes);
+    for (const [oldest, { length }] of this.kept) {
+      if (this.keptBytes <= KEPT_BYTES) return;
+      this.kept.delete(oldest);
+      this.keptBytes -= length;
+    }
+  }
+}
