@@ -11,6 +11,8 @@ export interface Reservation {
   chunk: number | null;
   /** Which of the job's workers, one after the other, it was made by; null for probes. */
   epoch: number | null;
+  /** The process that made it. */
+  worker: string;
   amounts: Amounts;
   createdAt: number;
   closedAt: number | null;
@@ -79,6 +81,7 @@ export class Books {
       generation: row.generation as number | null,
       chunk: row.chunk as number | null,
       epoch: row.epoch as number | null,
+      worker: String(row.worker),
       amounts: amountsOf(row, ''),
       createdAt: row.created_at.getTime(),
       closedAt: row.closed_at?.getTime() ?? null,

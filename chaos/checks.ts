@@ -9,6 +9,8 @@ export interface Interruption {
   to: number;
   /** The jobs whose calls it hit; all, where absent. */
   jobIds?: string[];
+  /** Those whose calls it hit, by their names in the ledger; all, where absent. */
+  workers?: string[];
   /** Only the calls of workers before this one. */
   beforeEpoch?: number;
 }
@@ -154,9 +156,10 @@ function byState(reservations: Reservation[]): Record<Reservation['state'], Amou
   return sums;
 }
 
-function hits({ from, to, jobIds, beforeEpoch }: Interruption, call: Reservation): boolean {
-  const { jobId, epoch, createdAt, closedAt } = call;
+function hits({ from, to, jobIds, workers, beforeEpoch }: Interruption, call: Reservation): boolean {
+  const { jobId, worker, epoch, createdAt, closedAt } = call;
   if (jobIds !== undefined && !jobIds.includes(jobId)) return false;
+  if (workers !== undefined && !workers.includes(worker)) return false;
   if (beforeEpoch !== undefined && (epoch === null || epoch >= beforeEpoch)) return false;
   return createdAt <= to && (closedAt === null || closedAt >= from);
 }

@@ -224,8 +224,8 @@ export class FaultInjector {
   }
 
   private interrupt(from: number, grace: number, training?: TrainingProcess[]): void {
-    const jobIds = training?.map(({ jobId }) => jobId);
-    this.interruptions.push({ from: from - STAMP_MS, to: Date.now() + grace, jobIds });
+    const workers = training?.map(({ name }) => name);
+    this.interruptions.push({ from: from - STAMP_MS, to: Date.now() + grace, workers });
   }
 
   private away(what: Link, comeBack: () => Promise<void>): void {
@@ -245,13 +245,12 @@ export class FaultInjector {
   }
 
   private async trainingOf(worker: SupervisedProcess): Promise<TrainingProcess[]> {
-    return (await trainingProcesses()).filter(({ parent }) => parent === worker.pid);
+    return (await trainingProcesses([worker])).filter(({ parent }) => parent === worker.pid);
   }
 
-  /** One of the worker, or of any worker while that one has none. */
+  /** The worker's, or any worker's while that one has none. */
   private async someTraining(worker: SupervisedProcess): Promise<TrainingProcess | undefined> {
-    const ids = new Set(this.jobs.map(({ id }) => id));
-    const all = (await trainingProcesses()).filter(({ jobId }) => ids.has(jobId));
+    const all = await trainingProcesses(this.cluster.workers);
     return all.find(({ parent }) => parent === worker.pid) ?? all[0];
   }
 }

@@ -88,7 +88,7 @@ export async function prepareKinds({ client, providerUrl }: Cluster, seed: numbe
       training_file: file.id,
       seed: jobSeed,
       ...fields,
-      method: { type: 'craft', craft: { hyperparameters: HYPERPARAMETERS, budget, ...craft } },
+      method: { type: 'craft', craft: { strategy: 'paper', hyperparameters: HYPERPARAMETERS, budget, ...craft } },
     });
     const dry = await client.post<Plan>('/v1/fine_tuning/jobs?dry_run=true', request({ max_requests: 1000 }));
     const plan = times(withCost(dry.plan.per_generation), generations);

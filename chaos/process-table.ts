@@ -1,34 +1,44 @@
 import { execFile } from 'node:child_process';
+import { hostname } from 'node:os';
 import { promisify } from 'node:util';
+import type { SupervisedProcess } from './supervised-process.js';
 
 const run = promisify(execFile);
 
 export interface ProcessRow {
   pid: number;
   parent: number;
+  group: number;
   command: string;
 }
 
 /** The processes that run now; the remains of ended ones are left out. */
 export async function runningProcesses(): Promise<ProcessRow[]> {
-  const { stdout } = await run('ps', ['-A', '-ww', '-o', 'pid=,ppid=,stat=,args='], { maxBuffer: 32 * 1024 * 1024 });
+  const { stdout } = await run('ps', ['-A', '-ww', '-o', 'pid=,ppid=,pgid=,stat=,args='], {
+    maxBuffer: 32 * 1024 * 1024,
+  });
   return stdout.split('\n').flatMap((line) => {
-    const [, pid, parent, state, command] = /^\s*(\d+)\s+(\d+)\s+(\S+)\s+(.*)$/.exec(line) ?? [];
-    return pid === undefined || state.startsWith('Z') ? [] : [{ pid: Number(pid), parent: Number(parent), command }];
+    const [, pid, parent, group, state, command] = /^\s*(\d+)\s+(\d+)\s+(\d+)\s+(\S+)\s+(.*)$/.exec(line) ?? [];
+    if (pid === undefined || state.startsWith('Z')) return [];
+    return [{ pid: Number(pid), parent: Number(parent), group: Number(group), command }];
   });
 }
 
+/** A process that runs the jobs of a worker, its parent. */
 export interface TrainingProcess {
   pid: number;
   parent: number;
-  jobId: string;
+  /** Its name in the ledger. */
+  name: string;
 }
 
-export async function trainingProcesses(): Promise<TrainingProcess[]> {
-  return (await runningProcesses()).flatMap(({ pid, parent, command }) => {
-    const jobId = / train-job (\S+)/.exec(command)?.[1];
-    return jobId === undefined ? [] : [{ pid, parent, jobId }];
-  });
+/** @param workers in whose process groups they are, also after their parents have died */
+export async function trainingProcesses(workers: SupervisedProcess[]): Promise<TrainingProcess[]> {
+  return (await runningProcesses()).flatMap(({ pid, parent, group, command }) =>
+    command.endsWith(' train-jobs') && workers.some((worker) => worker.led(group))
+      ? [{ pid, parent, name: `${hostname()}-${pid}` }]
+      : [],
+  );
 }
 
 /** Sends a signal to a process, or with a negative number to a group; one that has ended is left alone. */

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Amounts, subtract, withCost } from './amounts.js';
-import type { Reservation } from './books.js';
+import type { Books, Reservation } from './books.js';
 import {
   booksAgree,
   type Interruption,
@@ -17,7 +17,7 @@ import {
 import { FaultInjector } from './faults.js';
 import { Monitor } from './monitor.js';
 import { GaveUpError, until } from './patience.js';
-import { trainingProcesses } from './process-table.js';
+import { type TrainingProcess, trainingProcesses } from './process-table.js';
 import { RunningJob } from './running-job.js';
 import { describeFault, type Fault, type Moment, type RoundSchedule } from './schedule.js';
 import type { System } from './system.js';
@@ -37,6 +37,8 @@ export interface RoundResult {
 /** The longest that a fault waits for progress. */
 const PROGRESS_MS = 3_000;
 const POLL_MS = 20;
+/** Longer than a run goes on without a look whether its job is still its own. */
+const STALE_MS = 4_000;
 /** How long jobs may take to get over the last fault. */
 const RECOVERY_MS = 120_000;
 
@@ -132,20 +134,38 @@ async function isTime(when: Moment, jobs: RunningJob[], { books }: System): Prom
 }
 
 /** Waits until nobody works on the jobs any more, so that figures no longer move. */
-async function quiescence({ books }: System, jobs: RunningJob[]): Promise<string[]> {
-  const ids = new Set(jobs.map(({ id }) => id));
+async function quiescence({ books, cluster }: System, jobs: RunningJob[]): Promise<string[]> {
+  const ids = jobs.map(({ id }) => id);
+  const nothingReserved = () =>
+    until('the closing of all reservations', async () =>
+      (await books.reservations(ids)).every(({ state }) => state !== 'reserved'),
+    );
   try {
-    await until('the end of all training processes', async () =>
-      (await trainingProcesses()).every(({ jobId }) => !ids.has(jobId)),
-    );
-    await until('the closing of all reservations', async () =>
-      (await books.reservations([...ids])).every(({ state }) => state !== 'reserved'),
-    );
+    await until('the end of the training processes that have lost their worker', async () => {
+      const workers = new Set(cluster.workers.map(({ pid }) => pid));
+      return (await trainingProcesses(cluster.workers)).every(({ parent }) => workers.has(parent));
+    });
+    await nothingReserved();
+    if (await mayBeStale(books, await trainingProcesses(cluster.workers), ids)) {
+      await sleep(STALE_MS);
+      await nothingReserved();
+    }
     return [];
   } catch (error) {
     if (error instanceof GaveUpError) return [error.message];
     throw error;
   }
+}
+
+/** Whether a process lives on in which a run of a job may not know yet that the job was taken over. */
+async function mayBeStale(books: Books, training: TrainingProcess[], ids: string[]): Promise<boolean> {
+  const alive = new Set(training.map(({ name }) => name));
+  const reservations = await books.reservations(ids);
+  return ids.some((id) => {
+    const calls = reservations.filter(({ jobId, epoch }) => jobId === id && epoch !== null);
+    const last = Math.max(...calls.map(({ epoch }) => epoch!));
+    return calls.some(({ epoch, worker }) => epoch! < last && alive.has(worker));
+  });
 }
 
 async function readFigures(
@@ -177,9 +197,9 @@ async function readFigures(
 /** What a reader of the log needs in order to see how a breach came about. */
 function explain(figures: JobFigures[], interruptions: Interruption[], log: (line: string) => void): void {
   const time = (at: number | null) => (at === null ? '-' : new Date(at).toISOString().slice(11, 23));
-  for (const { from, to, jobIds, beforeEpoch } of interruptions) {
+  for (const { from, to, jobIds, workers, beforeEpoch } of interruptions) {
     const what = beforeEpoch === undefined ? `to ${time(to)}` : `by the worker of epoch ${beforeEpoch}`;
-    log(`interruption from ${time(from)} ${what} of ${jobIds?.join(', ') ?? 'all'}`);
+    log(`interruption from ${time(from)} ${what} of ${(jobIds ?? workers)?.join(', ') ?? 'all'}`);
   }
   for (const { id, served, plan, reservations } of figures) {
     log(`${id}: served ${JSON.stringify(served)}, plan ${JSON.stringify(plan)}`);

@@ -51,6 +51,11 @@ export class SupervisedProcess {
     return this.child?.pid;
   }
 
+  /** Whether this was its process group in one of its lives. */
+  led(group: number): boolean {
+    return this.groups.has(group);
+  }
+
   /** Kills the process, alone or with all that it has started, and has it started again after a while. */
   async kill(what: 'alone' | 'group', restartMs: number): Promise<boolean> {
     const { child } = this;

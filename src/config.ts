@@ -1,5 +1,7 @@
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { COMPUTE_NAMES } from './craft/compute.js';
 import { AddressPolicy, AddressPolicyError } from './outgoing/address-policy.js';
 
 /** The environment, read and validated once. Nothing else in the project reads `process.env`. */
@@ -28,13 +30,16 @@ const environment = z.object({
     .string()
     .regex(/^[0-9a-f]{64}$/i, 'needs 64 hexadecimal digits; make one with: openssl rand -hex 32')
     .optional(),
-  CRAFT_COMPUTE: z.enum(['auto', 'tfjs-node-gpu', 'webgpu', 'tfjs-node', 'wasm', 'cpu']).default('auto'),
-  CRAFT_WORKER_CONCURRENCY: positiveInteger(1),
-  CRAFT_CHECKPOINT_INTERVAL: positiveInteger(1),
+  CRAFT_COMPUTE: z.enum(['auto', ...COMPUTE_NAMES]).default('auto'),
+  CRAFT_WORKER_CONCURRENCY: positiveInteger(64),
+  // One core is left to what waits for events.
+  CRAFT_TRAINING_THREADS: positiveInteger(Math.max(1, availableParallelism() - 1)),
+  CRAFT_CHECKPOINT_INTERVAL: positiveInteger(8),
   CRAFT_LOCK_SECONDS: positiveInteger(30),
   CRAFT_UPKEEP_SECONDS: positiveInteger(30),
   CRAFT_MAX_UPLOAD_BYTES: positiveInteger(1024 * MIB),
   CRAFT_MAX_PREDICT_BYTES: positiveInteger(64 * MIB),
+  CRAFT_PREDICT_BATCH_MS: z.coerce.number().min(0).max(1000).default(4),
   CRAFT_RATE_LIMIT_PER_MINUTE: positiveInteger(6000),
   CRAFT_ALLOWED_NETWORKS: addressPolicy.prefault(''),
   CRAFT_EMBEDDED_PROVIDER: flag.default(true),
@@ -63,7 +68,10 @@ export interface Config {
   /** 32 bytes in hexadecimal; encrypts provider credentials at rest. */
   secretKey?: string;
   compute: z.infer<typeof environment>['CRAFT_COMPUTE'];
+  /** Jobs that a worker runs side by side. */
   workerConcurrency: number;
+  /** Threads in which they compute. */
+  trainingThreads: number;
   /** Generations between two saved training states. */
   checkpointInterval: number;
   /** After this time without a sign of life a worker's jobs are given to another one. */
@@ -72,6 +80,8 @@ export interface Config {
   upkeepSeconds: number;
   maxUploadBytes: number;
   maxPredictBytes: number;
+  /** How long a prediction waits at most to share a provider call with others of its adapter; 0: not at all. */
+  predictBatchMs: number;
   rateLimitPerMinute: number;
   /** Which addresses providers and image URLs may be at. */
   addressPolicy: AddressPolicy;
@@ -113,11 +123,13 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     secretKey: e.CRAFT_SECRET_KEY,
     compute: e.CRAFT_COMPUTE,
     workerConcurrency: e.CRAFT_WORKER_CONCURRENCY,
+    trainingThreads: e.CRAFT_TRAINING_THREADS,
     checkpointInterval: e.CRAFT_CHECKPOINT_INTERVAL,
     lockSeconds: e.CRAFT_LOCK_SECONDS,
     upkeepSeconds: e.CRAFT_UPKEEP_SECONDS,
     maxUploadBytes: e.CRAFT_MAX_UPLOAD_BYTES,
     maxPredictBytes: e.CRAFT_MAX_PREDICT_BYTES,
+    predictBatchMs: e.CRAFT_PREDICT_BATCH_MS,
     rateLimitPerMinute: e.CRAFT_RATE_LIMIT_PER_MINUTE,
     addressPolicy: e.CRAFT_ALLOWED_NETWORKS,
     embeddedProvider: e.CRAFT_EMBEDDED_PROVIDER,

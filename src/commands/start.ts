@@ -18,13 +18,13 @@ export interface StartedMessage {
 export async function start(config: Config): Promise<void> {
   const log = createLogger(config.logLevel, 'craft-server');
   await serve(log, async (closers) => {
+    // It loads its model while Postgres starts.
+    const starting = config.embeddedProvider ? startEmbeddedProvider(config, log) : Promise.resolve(null);
+    closers.unshift(async () => (await starting.catch(() => null))?.close());
     const core = await openCore(config, log);
     closers.unshift(() => core.close());
-    const provider = config.embeddedProvider ? await startEmbeddedProvider(config, log) : null;
-    if (provider) {
-      closers.unshift(() => provider.close());
-      await registerEmbeddedProvider(core, provider.url, provider.key);
-    }
+    const provider = await starting;
+    if (provider) await registerEmbeddedProvider(core, provider.url, provider.key);
     const api = await startApiServer(core, config, log);
     closers.unshift(() => api.close());
     const worker = await startWorker(core, config, log);

@@ -1,5 +1,5 @@
 import type { ScoringRequest } from '../craft/trainer.js';
-import { type ImageEmbeddings, missingImageCalls } from '../embeddings/image-embeddings.js';
+import { type ImageCall, type ImageEmbeddings, missingImageCalls } from '../embeddings/image-embeddings.js';
 import type { Ledger } from '../ledger/ledger.js';
 import { sentSizes } from '../providers/call-limits.js';
 import type { CallLimits } from '../providers/calls.js';
@@ -7,7 +7,7 @@ import type { Circuit } from '../providers/circuit.js';
 import { cosineLogits, unequalEmbeddings } from '../providers/cosine.js';
 import type { EmbeddingProvider } from '../providers/provider.js';
 import type { JobCalls } from './job-calls.js';
-import type { LabelledImages } from './labelled-images.js';
+import type { ScoredImages } from './metered-scorer.js';
 import { HandedBackError, persistentCall } from './persistent-call.js';
 import { probeCall } from './probe-call.js';
 
@@ -27,30 +27,39 @@ export class EmbeddedImages {
   static async open(
     store: ImageEmbeddings,
     provider: EmbeddingProvider,
-    images: LabelledImages,
+    images: ScoredImages,
+    classCount: number,
     payment: {
       calls: JobCalls;
+      /** The generation that they are counted to; 0: before the first one. */
+      generation: number;
       limits: CallLimits;
       ledger: Ledger;
       circuit: Circuit;
       signal: AbortSignal;
       /** @throws LimitReachedError when the budget does not pay for these calls and one generation */
-      requireBudget(imageCounts: number[]): Promise<void>;
+      requireBudget(calls: ImageCall[]): Promise<void>;
       probe: Omit<Parameters<typeof probeCall>[0], 'provider' | 'images'>;
     },
   ): Promise<EmbeddedImages> {
     const all = [...images.training.images, ...images.validation.images];
     const sizes = sentSizes(provider.capabilities, all);
-    const { ledger, circuit, signal, calls, limits } = payment;
+    const { ledger, circuit, signal, calls, limits, generation } = payment;
     const missing = missingImageCalls(all, sizes, await store.known(provider, all), limits);
-    if (missing.length > 0) await payment.requireBudget(missing.map((call) => call.images.length));
+    if (missing.length > 0) await payment.requireBudget(missing);
     const wanted = { images: all, sizes, limits, concurrency: provider.limits.concurrency };
     const owner = payment.probe.jobId;
     await store
       .bring(provider, wanted, { owner, signal }, async (call) => {
         if (signal.aborted) throw new HandedBackError('The worker is shutting down.');
         const probe = () => probeCall({ ...payment.probe, provider, images });
-        await persistentCall(ledger, circuit, signal, (useless) => calls.imageCall(provider, call, useless), probe);
+        await persistentCall(
+          ledger,
+          circuit,
+          signal,
+          (useless) => calls.imageCall(provider, call, generation, useless),
+          probe,
+        );
       })
       .catch((error: unknown) => {
         const aborted = error instanceof Error && error.name === 'AbortError';
@@ -62,7 +71,17 @@ export class EmbeddedImages {
       throw unequalEmbeddings(provider.name);
     }
     const sets = { training: training.values, validation: validation.values };
-    return new EmbeddedImages(sets, training.width, images.classes.length, provider);
+    return new EmbeddedImages(sets, training.width, classCount, provider);
+  }
+
+  /** D, the width of an embedding. */
+  get embeddingWidth(): number {
+    return this.width;
+  }
+
+  /** [N, D] */
+  of(imageSet: ScoringRequest['imageSet']): Float32Array {
+    return this.sets[imageSet];
   }
 
   /**

@@ -1,12 +1,14 @@
-import type { Database } from '../db/client.js';
+import type { Database, Prisma } from '../db/client.js';
+import type { ImageCall } from '../embeddings/image-embeddings.js';
 import { shortfall } from '../ledger/accounts.js';
 import { type Ledger, sureWindowMs } from '../ledger/ledger.js';
 import { addAmounts, amountsOfImages, type CallTexts, NOTHING } from '../providers/amounts.js';
 import { sentSizes } from '../providers/call-limits.js';
-import type { PromptSpace, Provider } from '../providers/provider.js';
+import type { CallRange } from '../providers/calls.js';
+import type { PromptSpace, Provider, QueryAmounts } from '../providers/provider.js';
 import type { LabelledImages } from './labelled-images.js';
 import { amountsOf, generationCalls, type TrainingPlan } from './plan.js';
-import { purchasePrefix, type StoredAnswers } from './stored-answers.js';
+import { hashImages, purchaseKey, purchasePrefix, type StoredAnswers } from './stored-answers.js';
 
 export interface GenerationBudgetOptions {
   jobId: string;
@@ -31,7 +33,7 @@ export class GenerationBudget {
 
   /** @param candidates those that have to be asked about @throws LimitReachedError */
   async require(generation: number, candidates: number): Promise<void> {
-    const { jobId, ledger, provider, images, texts, plan, answers, space } = this.options;
+    const { provider, images, plan, space } = this.options;
     const sizes = (set: 'training' | 'validation') => sentSizes(provider.capabilities, images[set].images);
     const calls = generationCalls({
       space,
@@ -41,6 +43,12 @@ export class GenerationBudget {
       classCount: images.classes.length,
       calls: plan,
     });
+    await this.requireCalls(generation, calls);
+  }
+
+  /** @param calls all of a generation @throws LimitReachedError */
+  async requireCalls(generation: number, calls: CallRange[]): Promise<void> {
+    const { jobId, ledger, provider, texts, answers } = this.options;
     const drawn = await this.drawnBefore(generation);
     const missing = calls.filter(({ chunk }) => !answers.has(generation, chunk) && !drawn.has(chunk));
     const needed = amountsOf(missing, provider, texts);
@@ -50,28 +58,49 @@ export class GenerationBudget {
 
   /**
    * Nothing is spent on images of a job that could not run one generation on them.
-   * @param imageCounts images of each call that embeds some
+   * @param calls those that embed images, counted to a generation
+   * @param further what one generation needs beside them
    * @throws LimitReachedError
    */
-  async requireImages(imageCounts: number[]): Promise<void> {
-    const { jobId, ledger, provider, plan } = this.options;
-    const images = imageCounts.map((count) => amountsOfImages(provider, count));
-    const needed = [plan.perGeneration, ...images].reduce(addAmounts, NOTHING);
+  async requireImages(calls: ImageCall[], generation: number, further: QueryAmounts): Promise<void> {
+    const { jobId, ledger, provider } = this.options;
+    const drawn = await this.drawnForImages(calls, generation);
+    const missing = calls.filter(({ chunk }) => !drawn.has(chunk));
+    const images = missing.map((call) => amountsOfImages(provider, call.images.length));
+    const needed = [further, ...images].reduce(addAmounts, NOTHING);
     const shortage = shortfall(jobId, 'job', needed, await ledger.balance(jobId));
     if (shortage) throw shortage;
   }
 
   /** Calls that an earlier run has drawn, and that their idempotency key makes the same purchase now. */
   private async drawnBefore(generation: number): Promise<Set<number>> {
+    if (generation > this.options.recorded + UNRECORDED) return new Set();
+    const { jobId, provider } = this.options;
+    return this.drawn(generation, {
+      startsWith: purchasePrefix(jobId, provider, generation),
+      not: { contains: '#' },
+    });
+  }
+
+  private drawnForImages(calls: ImageCall[], generation: number): Promise<Set<number>> {
+    const { jobId, provider } = this.options;
+    if (provider.kind !== 'embedding') return Promise.resolve(new Set());
+    const keys = calls.map(({ chunk, images }) =>
+      purchaseKey(jobId, provider, { generation, chunk, hash: hashImages(provider.imageSpace, images) }, 0),
+    );
+    return this.drawn(generation, { in: keys });
+  }
+
+  private async drawn(generation: number, purchaseKey: Prisma.StringFilter): Promise<Set<number>> {
     const { jobId, database, provider } = this.options;
     const { idempotency } = provider.capabilities;
-    if (!idempotency || generation > this.options.recorded + UNRECORDED) return new Set();
+    if (!idempotency) return new Set();
     const rows = await database.reservation.findMany({
       where: {
         accountId: jobId,
         generation,
         state: { in: ['settled', 'unknown', 'reserved'] },
-        purchaseKey: { startsWith: purchasePrefix(jobId, provider, generation), not: { contains: '#' } },
+        purchaseKey,
         createdAt: { gt: new Date(Date.now() - sureWindowMs(idempotency.windowSeconds)) },
       },
       select: { chunk: true },

@@ -41,16 +41,17 @@ export class JobCalls {
     };
   }
 
-  /** A call that embeds images, before the first generation. Embeddings are kept for everybody. */
+  /** A call that embeds images. Embeddings are kept for everybody. @param generation 0: before the first one */
   imageCall(
     provider: EmbeddingProvider,
     call: { chunk: number; images: ProviderImage[] },
+    generation: number,
     useless: number,
   ): MeteredCall<Float32Array> {
     const { signal } = this.context;
     const { images, chunk } = call;
     const hash = hashImages(provider.imageSpace, images);
-    const { key, reservation } = this.purchase({ generation: 0, chunk, hash }, useless);
+    const { key, reservation } = this.purchase({ generation, chunk, hash }, useless);
     return {
       reservation: { ...reservation, purpose: 'images', amounts: amountsOfImages(provider, images.length) },
       async send() {

@@ -10,7 +10,7 @@ import { recordEvents } from './events.js';
 import { holdInputs } from './hold-inputs.js';
 import type { JobDetails, JobQueries } from './job-queries.js';
 import type { JobQueue } from './job-service.js';
-import { affordableGenerations, requireBounded, type TrainingPlan } from './plan.js';
+import { affordableGenerations, requireBounded, type TrainingPlan, wholeViews } from './plan.js';
 import { leftOf } from './plan-extension.js';
 import { illegalTransition, transition } from './state-machine.js';
 import { KEPT_DAYS } from './training-states.js';
@@ -65,10 +65,12 @@ export class JobControl {
       const plan = row.plan as unknown as TrainingPlan;
       const { generations: inAll, decidedBy } = affordableGenerations(plan, after);
       // What was done may have cost less than was expected at most.
-      const further = affordableGenerations({ perGeneration: plan.perGeneration }, left).generations;
-      const generations = Math.max(inAll, row.generation + further);
+      const begun = row.generation > 0;
+      const further = affordableGenerations(begun ? { perGeneration: plan.perGeneration } : plan, left).generations;
+      const most = plan.mostGenerations ?? Number.POSITIVE_INFINITY;
+      const generations = Math.min(most, Math.max(inAll, row.generation + further));
       requireBounded(generations, BUDGET_PARAMETERS[decidedBy]);
-      const planned = extend ? Math.max(row.plannedGenerations, generations) : row.plannedGenerations;
+      const planned = extend ? Math.max(row.plannedGenerations, wholeViews(plan, generations)) : row.plannedGenerations;
       const message = `The budget is now ${describeLimits(after)}; ${planned} generations are planned.`;
       await tx.job.update({
         where: { id },
@@ -80,7 +82,9 @@ export class JobControl {
         },
       });
       const event = { level: 'info', type: 'message', message } as const;
-      if (row.status === 'succeeded' && row.generation >= planned) throw nothingToGoOnWith(id, planned);
+      if (row.status === 'succeeded' && row.generation >= planned) {
+        throw planned >= most ? nothingMoreToAsk(id, planned) : nothingToGoOnWith(id, planned);
+      }
       if (row.status === 'succeeded' || row.pauseReason === 'budget_exhausted') {
         return transition(tx, id, { to: 'queued', event });
       }
@@ -126,6 +130,8 @@ export class JobControl {
     }
     if (job.status !== 'succeeded') return;
     await holdInputs(tx, job.providerId, [job.trainingFileId, job.validationFileId ?? job.trainingFileId]);
+    // One that ended with nothing begins anew.
+    if (job.generation === 0) return;
     const where = { jobId: job.id };
     // Before its first saved state a job goes on from its answers alone.
     if ((await tx.trainingState.count({ where })) + (await tx.storedAnswer.count({ where })) > 0) return;
@@ -161,6 +167,14 @@ function nothingToGoOnWith(id: string, planned: number): ConflictError {
     code: 'budget_pays_for_nothing_more',
     param: 'fine_tuning_job_id',
     message: `Job ${id} has trained the ${planned} generations that this budget pays for. Raise a limit by at least one generation (plan.per_generation), without "extend": false.`,
+  });
+}
+
+function nothingMoreToAsk(id: string, planned: number): ConflictError {
+  return new ConflictError({
+    code: 'plan_is_complete',
+    param: 'fine_tuning_job_id',
+    message: `Job ${id} has asked about all ${planned} views that it is to ask about, whatever the budget. Create a job with more images, or with more views.`,
   });
 }
 

@@ -3,43 +3,28 @@ import type { GenerationReport } from '../craft/trainer.js';
 import { type Database, Prisma } from '../db/client.js';
 import type { Job } from '../db/generated/client.js';
 import type { CraftError } from '../errors.js';
-import { newId } from '../ids.js';
 import { endUnsuccessfully, pauseJob } from './endings.js';
-import { type NewJobEvent, recordEvents } from './events.js';
+import { recordEvents } from './events.js';
+import { type BudgetState, type GenerationRecord, writeGeneration } from './generation-record.js';
 import type { Pause } from './pause.js';
-import { type ScoredPrompt, writeScoredPrompts } from './scored-prompts.js';
+import { writeScoredPrompts } from './scored-prompts.js';
 import { transition } from './state-machine.js';
-import { pruneTrainingStates } from './training-states.js';
 
 /** The job was cancelled, or a newer worker owns it: this worker must stop and write nothing more. */
 export class OwnershipLostError extends Error {
   override readonly name = 'OwnershipLostError';
 }
 
-/** What one generation leaves behind, written in one transaction. */
-export interface GenerationRecord {
-  generation: number;
-  metrics: JobMetrics;
-  /** What is told of it; absent when an earlier run of the job told it already. */
-  progress?: { best: JobMetrics; events: NewJobEvent[] };
-  /** The whole training state, when this generation saves one. */
-  state?: Uint8Array<ArrayBuffer>;
-  /** The adapter as of now, when this generation keeps one. */
-  checkpoint?: Uint8Array<ArrayBuffer>;
-  /** Text prompts that were scored in it. */
-  scored?: ScoredPrompt[];
-  /** A generation whose checkpoint this one makes superfluous. */
-  superseded?: number;
-}
-
 /** Metrics of one generation in the form in which they are stored and answered. */
 export type JobMetrics = {
   generation: number;
-  best_fitness: number;
-  mean_fitness: number;
-  step_size: number;
+  best_fitness: number | null;
+  mean_fitness: number | null;
+  step_size: number | null;
   centre_loss: number;
   head_loss: number;
+  /** Absent in what old jobs told. */
+  held_out_accuracy?: number | null;
   train_accuracy: number;
   black_box_train_accuracy: number;
   validation_accuracy: number | null;
@@ -56,12 +41,33 @@ export function toJobMetrics(report: GenerationReport): JobMetrics {
     step_size: report.stepSize,
     centre_loss: report.centreLoss,
     head_loss: report.headLoss,
+    held_out_accuracy: report.heldOutAccuracy,
     train_accuracy: report.trainAccuracy,
     black_box_train_accuracy: report.blackBoxTrainAccuracy,
     validation_accuracy: report.validationAccuracy,
     validation_loss: report.validationLoss,
     prompt: report.template,
   };
+}
+
+const METRICS = [
+  'generation',
+  'best_fitness',
+  'mean_fitness',
+  'step_size',
+  'centre_loss',
+  'head_loss',
+  'held_out_accuracy',
+  'train_accuracy',
+  'black_box_train_accuracy',
+  'validation_accuracy',
+  'validation_loss',
+  'prompt',
+] as const satisfies (keyof JobMetrics)[];
+
+/** In the order of `toJobMetrics`, which Postgres does not keep: the same adapter has the same file. */
+export function inOrder<Metrics extends Partial<JobMetrics>>(metrics: Metrics): Metrics {
+  return Object.fromEntries(METRICS.flatMap((name) => (name in metrics ? [[name, metrics[name]]] : []))) as Metrics;
 }
 
 /** Between two looks; every provider call is checked anyway, this is for the waits between them. */
@@ -73,7 +79,7 @@ const WATCH_MS = 3000;
  */
 export class JobOwnership {
   /** What a change of the budget may have changed since the job was claimed. */
-  private current: Pick<Job, 'plannedGenerations' | 'budgetRevision' | 'extendsPlan'>;
+  private current: BudgetState;
 
   private constructor(
     private readonly database: Database,
@@ -165,34 +171,18 @@ export class JobOwnership {
   }
 
   async recordGeneration(record: GenerationRecord): Promise<void> {
-    const { id: jobId } = this.job;
+    const { job, epoch } = this;
+    const owner = { jobId: job.id, epoch };
+    const { scored } = record;
+    const write = async (tx: Prisma.TransactionClient) => {
+      const budget = await writeGeneration(tx, owner, record);
+      if (!budget) throw this.lost();
+      this.current = budget;
+    };
+    if (!scored?.length) return write(this.database);
     await this.database.$transaction(async (tx) => {
-      const { progress } = record;
-      const assignments = progress
-        ? Prisma.sql`generation = ${record.generation}::int, current_metrics = ${JSON.stringify(record.metrics)}::jsonb,
-            best_metrics = ${JSON.stringify(progress.best)}::jsonb`
-        : Prisma.sql`generation = generation`;
-      this.current = await this.update(tx, assignments);
-      if (record.scored) await writeScoredPrompts(tx, jobId, record.generation, record.scored);
-      if (record.state) {
-        await tx.$executeRaw`
-          INSERT INTO training_states (job_id, generation, epoch, state)
-          VALUES (${jobId}, ${record.generation}::int, ${this.epoch}::int, ${record.state})
-          ON CONFLICT (job_id, generation) DO UPDATE SET epoch = excluded.epoch, state = excluded.state, updated_at = now()`;
-        await pruneTrainingStates(tx, jobId, record.generation);
-      }
-      if (record.checkpoint) {
-        // A resumed job may pass a generation again; it makes the same checkpoint.
-        await tx.$executeRaw`
-          INSERT INTO checkpoints (id, job_id, generation, metrics, weights)
-          VALUES (${newId('ftckpt_')}, ${jobId}, ${record.generation}::int, ${JSON.stringify(record.metrics)}::jsonb,
-            ${record.checkpoint})
-          ON CONFLICT (job_id, generation) DO NOTHING`;
-      }
-      if (record.superseded !== undefined) {
-        await tx.checkpoint.deleteMany({ where: { jobId, generation: record.superseded } });
-      }
-      if (progress) await recordEvents(tx, jobId, progress.events);
+      await write(tx);
+      await writeScoredPrompts(tx, job.id, record.generation, scored);
     });
   }
 
@@ -296,8 +286,12 @@ export class JobOwnership {
     const [row] = await tx.$queryRaw<{ planned_generations: number; budget_revision: number; extends_plan: boolean }[]>`
       UPDATE jobs SET ${assignments} WHERE id = ${this.job.id} AND epoch = ${this.epoch}::int AND status = 'running'
       RETURNING planned_generations, budget_revision, extends_plan`;
-    if (!row) throw new OwnershipLostError(`Job ${this.job.id} is no longer this worker's.`);
+    if (!row) throw this.lost();
     const { planned_generations: plannedGenerations, budget_revision: budgetRevision, extends_plan: extendsPlan } = row;
     return { plannedGenerations, budgetRevision, extendsPlan };
+  }
+
+  private lost(): OwnershipLostError {
+    return new OwnershipLostError(`Job ${this.job.id} is no longer this worker's.`);
   }
 }

@@ -15,10 +15,20 @@ import { callLimits, imageCallLimits, imageTooLarge, sentSizes } from '../provid
 import { type CallLimits, largestImageBytes } from '../providers/calls.js';
 import type { ProviderInfo } from '../providers/provider-row.js';
 import type { ProviderStore } from '../providers/provider-store.js';
-import { callTextsOf, classTextsOf, promptProblemOf } from './job-question.js';
-import { type JobMethod, type JobRequest, promptSpaceOf, toDeadline, toQueryLimits } from './job-request.js';
+import { QUERIED } from '../views/transforms.js';
+import { planEconomy, requireRoomForView } from './economy-plan.js';
+import { callTextsOf, classTextsOf, promptProblemOf, withProbes } from './job-question.js';
+import {
+  DEFAULT_VIEWS,
+  type JobMethod,
+  type JobRequest,
+  promptSpaceOf,
+  toDeadline,
+  toQueryLimits,
+} from './job-request.js';
 import { chooseImages, type LabelledImages, type LabelledSet } from './labelled-images.js';
 import { planTraining, type TrainingPlan } from './plan.js';
+import { chooseProbes, chooseStrategy } from './strategy.js';
 
 /** A plan with everything that was decided on the way to it. */
 export interface PlannedJob {
@@ -70,7 +80,8 @@ export class JobPlanner {
       };
       const training = await open(request.training_file, 'training_file');
       const validation = request.validation_file ? await open(request.validation_file, 'validation_file') : null;
-      const method = methodFor(provider, request.method);
+      const choice = chooseStrategy(request.method.craft);
+      let method = methodFor(provider, request.method);
       const { craft } = method;
       const images = chooseImages(training, validation, craft, seed);
       if (craft.checkpoint_selection === 'best_validation' && images.validation.images.length === 0) {
@@ -81,12 +92,80 @@ export class JobPlanner {
             'best_validation needs validation images: a validation_file, a validation/ folder or validation_fraction.',
         });
       }
-      const plan = await this.planFor(provider, method, images, { training, validation });
+      const files = { training, validation };
+      let plan: TrainingPlan;
+      if (choice.strategy === 'paper') plan = await this.planFor(provider, method, images, files);
+      else ({ plan, method } = await this.planWithin(provider, method, images, files, seed));
+      if (plan.strategy === 'economy') requireRoomForView(plan);
+      plan = { ...plan, strategyReason: plan.strategyReason ?? choice.reason };
       await this.requireSharedLimits(provider.id, plan);
       return { request, method, provider, seed, plan };
     } finally {
       await Promise.all(opened.map((dataset) => dataset.close()));
     }
+  }
+
+  /** A budget that does not pay for one query of each image trains on fewer shots; one that pays for none leaves zero-shot. */
+  private async planWithin(
+    provider: ProviderInfo,
+    method: JobMethod,
+    images: LabelledImages,
+    files: { training: Dataset; validation: Dataset | null },
+    seed: number,
+  ): Promise<{ plan: TrainingPlan; method: JobMethod }> {
+    const whole = await this.planEconomyFor(provider, method, images, files);
+    if (whole.generations > 0) return { plan: whole, method };
+    const withShots = (shots: number): JobMethod => ({ ...method, craft: { ...method.craft, shots } });
+    let [most, plan]: [number, TrainingPlan] = [0, whole];
+    for (let [low, high] = [1, largestClass(images) - 1]; low <= high; ) {
+      const shots = (low + high) >> 1;
+      const fewer = chooseImages(files.training, files.validation, withShots(shots).craft, seed);
+      const candidate = await this.planEconomyFor(provider, withShots(shots), fewer, files);
+      if (candidate.generations > 0) {
+        [most, plan] = [shots, candidate];
+        low = shots + 1;
+      } else {
+        high = shots - 1;
+      }
+    }
+    const strategyReason =
+      most > 0
+        ? `The budget pays for ${most} shots of each class, once each.`
+        : 'The budget does not pay for one image query of each class: the adapter is the untrained model.';
+    return { plan: { ...plan, strategyReason }, method: most > 0 ? withShots(most) : method };
+  }
+
+  private async planEconomyFor(
+    provider: ProviderInfo,
+    method: JobMethod,
+    images: LabelledImages,
+    files: { training: Dataset; validation: Dataset | null },
+  ): Promise<TrainingPlan> {
+    const { capabilities, limits, prices } = provider;
+    const { craft } = method;
+    const space = promptSpaceOf(method);
+    const classes = classTextsOf(images);
+    const probes = chooseProbes(craft, provider, classes.names);
+    const asked = withProbes(classes, probes);
+    const texts = callTextsOf(checkedProblem(space, method, capabilities, classes), asked);
+    const calls = callLimits(provider, { space, ...texts }, 'training_file');
+    const embeds = capabilities.returns === 'embeddings';
+    const imageCalls = embeds ? imageCallLimits(provider) : calls;
+    const sizes = (set: Pick<LabelledSet, 'images'>) => sentSizes(capabilities, set.images);
+    requireSetsFit(provider, images, files, { largest: largestImageBytes(imageCalls), sizes });
+    return planEconomy({
+      trainingImages: sizes(images.training),
+      validationImages: sizes(images.validation),
+      classCount: classes.names.length,
+      texts,
+      limits: toQueryLimits(craft.budget),
+      calls,
+      ...(embeds ? { imageCalls: { limits: imageCalls, counts: [] } } : {}),
+      provider: { requestsPerSecond: limits.requestsPerSecond, prices, capabilities },
+      mostViews: craft.views ?? DEFAULT_VIEWS,
+      transforms: QUERIED[craft.prediction_queries ?? 1],
+      probes,
+    });
   }
 
   /** @throws InvalidRequestError when the images do not fit in a request, or the budget does not pay for a generation */
@@ -105,14 +184,7 @@ export class JobPlanner {
     if (space === 'text' && !embeds) requireRoomForAnswers(method, images);
     const imageCalls = embeds ? imageCallLimits(provider) : calls;
     const sizes = (set: Pick<LabelledSet, 'images'>) => sentSizes(capabilities, set.images);
-    const fits = { providerName: provider.name, largest: largestImageBytes(imageCalls), sizes };
-    requireImagesFit(images.training, { ...fits, file: files.training, param: 'training_file' });
-    requireImagesFit(images.validation, {
-      ...fits,
-      ...(files.validation
-        ? { file: files.validation, param: 'validation_file' }
-        : { file: files.training, param: 'training_file' }),
-    });
+    requireSetsFit(provider, images, files, { largest: largestImageBytes(imageCalls), sizes });
     return planTraining({
       space,
       populationSize: method.craft.hyperparameters.population_size,
@@ -138,7 +210,11 @@ export class JobPlanner {
   }
 
   /** Nobody should wait for a job that what others left of a shared limit cannot even begin. @throws LimitReachedError */
-  private async requireSharedLimits(providerId: string, { perGeneration, setup }: TrainingPlan): Promise<void> {
+  private async requireSharedLimits(
+    providerId: string,
+    { generations, perGeneration, setup }: TrainingPlan,
+  ): Promise<void> {
+    if (generations === 0) return;
     const needed = addAmounts(setup ?? NOTHING, perGeneration);
     const balances = await this.ledger.balances([providerId, DEFAULT_PROJECT]);
     for (const [id, kind] of [
@@ -162,6 +238,29 @@ export class JobPlanner {
       });
     }
   }
+}
+
+function largestClass({ training, classes }: LabelledImages): number {
+  const counts = new Int32Array(classes.length);
+  for (const label of training.labels) counts[label]++;
+  return Math.max(...counts);
+}
+
+/** @throws InvalidRequestError */
+function requireSetsFit(
+  { name: providerName }: ProviderInfo,
+  images: LabelledImages,
+  files: { training: Dataset; validation: Dataset | null },
+  room: { largest: number; sizes(set: Pick<LabelledSet, 'images'>): number[] },
+): void {
+  const fits = { ...room, providerName };
+  requireImagesFit(images.training, { ...fits, file: files.training, param: 'training_file' });
+  requireImagesFit(images.validation, {
+    ...fits,
+    ...(files.validation
+      ? { file: files.validation, param: 'validation_file' }
+      : { file: files.training, param: 'training_file' }),
+  });
 }
 
 /** @throws InvalidRequestError naming an image that no request to the provider has room for */

@@ -2,30 +2,32 @@ import type { Database } from '../db/client.js';
 import type { Job, JobEvent } from '../db/generated/client.js';
 import { NotFoundError } from '../errors.js';
 import type { Balance } from '../ledger/accounts.js';
-import { allEntries, type LedgerEntry, listEntries, totalsByState } from '../ledger/entries.js';
+import { allEntries, type LedgerEntry, listEntries } from '../ledger/entries.js';
 import type { Ledger } from '../ledger/ledger.js';
+import { LedgerStateTotals } from '../ledger/state-totals.js';
 import { badCursor, NEWEST_FIRST, olderThan, type Page, type PageRequest, toPage } from '../paging.js';
 import { parseEventId } from './event-id.js';
+import { type JobDetails, JobReader } from './job-reader.js';
 
-/** A job with what its answer needs: provider name, what it spent and its adapter. */
-export interface JobDetails {
-  job: Job;
-  model: string;
-  balance: Balance;
-  fineTunedModel: string | null;
-}
+export type { JobDetails };
 
 /** What can be read of jobs. */
 export class JobQueries {
+  private readonly reader: JobReader;
+  private readonly totals: LedgerStateTotals;
+
   constructor(
     private readonly database: Database,
     private readonly ledger: Ledger,
-  ) {}
+  ) {
+    this.reader = new JobReader(database);
+    this.totals = new LedgerStateTotals(database);
+  }
 
   async get(id: string): Promise<JobDetails> {
-    const job = await this.database.job.findUnique({ where: { id }, include: INCLUDED });
-    if (!job) throw jobNotFound(id);
-    return toDetails(job, await this.ledger.balance(id));
+    const details = await this.reader.read(id);
+    if (!details) throw jobNotFound(id);
+    return details;
   }
 
   async list({ limit, after }: PageRequest): Promise<Page<JobDetails>> {
@@ -88,10 +90,7 @@ export class JobQueries {
   /** What a job spent, newest first, and the totals of everything by state. */
   async ledgerPage(jobId: string, page: PageRequest) {
     await this.requireJob(jobId);
-    const [entries, totals] = await Promise.all([
-      listEntries(this.database, jobId, page),
-      totalsByState(this.database, jobId),
-    ]);
+    const [entries, totals] = await Promise.all([listEntries(this.database, jobId, page), this.totals.of(jobId)]);
     return { page: entries, totals };
   }
 

@@ -1,5 +1,5 @@
 import { TextPromptSpace } from '../craft/text-prompt-space.js';
-import type { PromptProblem, Prompts } from '../craft/trainer.js';
+import type { LearnedPrompt, PromptProblem, Prompts } from '../craft/trainer.js';
 import type { CallTexts } from '../providers/amounts.js';
 import type { ClassTexts, PromptSpace, ProviderCapabilities } from '../providers/provider.js';
 import { startContextOf } from '../providers/start-context.js';
@@ -12,6 +12,15 @@ import type { LabelledImages } from './labelled-images.js';
 export function classTextsOf(images: Pick<LabelledImages, 'classes' | 'descriptions'>): ClassTexts {
   const { classes: names, descriptions } = images;
   return descriptions?.some((text) => text !== null) ? { names, descriptions } : { names };
+}
+
+/** The labels that a query names: the classes, then probe labels. */
+export function withProbes({ names, descriptions }: ClassTexts, probes: string[]): ClassTexts {
+  if (probes.length === 0) return descriptions ? { names, descriptions } : { names };
+  return {
+    names: [...names, ...probes],
+    ...(descriptions ? { descriptions: [...descriptions, ...probes.map(() => null)] } : {}),
+  };
 }
 
 /** Where the search starts and what it searches. */
@@ -43,6 +52,13 @@ export function promptProblemOf(
 /** What decides how large the texts of a call can be. */
 export function callTextsOf(problem: PromptProblem, classes: ClassTexts): CallTexts {
   return { classes, templateBytes: problem.space === 'text' ? new TextPromptSpace(problem).longestTemplateBytes : 0 };
+}
+
+/** The prompt that a search starts from, as an adapter holds it. */
+export function startOf(problem: PromptProblem): LearnedPrompt {
+  if (problem.space === 'text') return { space: 'text', template: problem.startTemplate };
+  const { contextTokens, contextWidth, initialContext } = problem;
+  return { space: 'soft', contextTokens, contextWidth, context: initialContext };
 }
 
 /** The prompt that a search starts from, as a provider is asked about it. */

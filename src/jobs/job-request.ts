@@ -1,9 +1,15 @@
 import { z } from 'zod';
+import { MOST_PROBES } from '../craft/economy/probe-labels.js';
 import { craftHyperparametersInputSchema, craftHyperparametersSchema } from '../craft/hyperparameters.js';
 import type { QueryLimits } from '../ledger/accounts.js';
 import { toMicroUsd } from '../providers/query-limits.js';
+import { PREDICTION_QUERIES } from '../views/transforms.js';
 
 /** What a caller asks for when creating a job. The HTTP API publishes these schemas. */
+
+/** Views of each training image, by default and at most. */
+export const DEFAULT_VIEWS = 32;
+const MOST_VIEWS = 64;
 
 const MAX_COUNT = Number.MAX_SAFE_INTEGER;
 
@@ -31,7 +37,12 @@ const template = z
 
 /** What of a method has no default that depends on the provider. */
 const craftFields = {
-  strategy: z.enum(['paper']).default('paper').describe('paper: the published algorithm exactly.'),
+  strategy: z
+    .enum(['auto', 'paper', 'economy'])
+    .default('auto')
+    .describe(
+      'paper: the published algorithm exactly, for thousands of prompt evaluations. economy: a cross-validated head on probe labels and views of the images, from one image query per training image on. auto: economy, unless something is set that only the published algorithm uses; the plan says what was picked and why.',
+    ),
   budget: budgetSchema,
   prompt_space: z
     .enum(['soft', 'text'])
@@ -55,6 +66,28 @@ const craftFields = {
     })
     .optional()
     .describe('Of text prompts: what the search may use.'),
+  probe_labels: z
+    .int()
+    .min(0)
+    .max(MOST_PROBES)
+    .optional()
+    .describe(
+      'economy: labels beside the classes that each query names, whose scores the head reads. Left out: as many as pay at this provider.',
+    ),
+  views: z
+    .int()
+    .min(1)
+    .max(MOST_VIEWS)
+    .optional()
+    .describe(
+      `economy: views of each training image at most, each an image query. Left out: what the budget pays for, up to ${DEFAULT_VIEWS}, while they make the head better.`,
+    ),
+  prediction_queries: z
+    .literal(PREDICTION_QUERIES)
+    .optional()
+    .describe(
+      'economy: image queries that one prediction costs. More than 1 ask about transforms of the image, too (the plan names them), and so does the training: each view of the images then costs as many queries. 1 where it is left out.',
+    ),
   validation_fraction: z
     .number()
     .gt(0)

@@ -118,21 +118,24 @@ export class JobService {
 }
 
 function created(plan: TrainingPlan): NewJobEvent {
+  const spent = `${plan.total.promptEvaluations} prompt evaluations, ${plan.total.imageQueries} image queries, ${plan.total.requests} requests`;
   const rounds = plan.rounds && plan.rounds > 1 ? ` (in ${plan.rounds} rounds)` : '';
+  const what = plan.strategy === 'economy' ? 'views' : 'generations';
   return {
     level: 'info',
     type: 'message',
     message:
-      `Created. The plan: ${plan.generations} generations on ${plan.trainingImages} training images of ${plan.classes} ` +
-      `classes${rounds}, ${plan.total.promptEvaluations} prompt evaluations, ${plan.total.imageQueries} image queries, ` +
-      `${plan.total.requests} requests.`,
+      `Created. The plan, by strategy ${plan.strategy}: ${plan.generations} ${what} of ${plan.trainingImages} training images ` +
+      `of ${plan.classes} classes${rounds}, ${spent}. ${plan.strategyReason ?? ''}`.trimEnd(),
   };
 }
 
 /** Fields that were added later count only where they are set, so that a repetition is known over an upgrade. */
 function hashRequest({ provider_patience_seconds: patience, ...given }: JobRequest): Uint8Array<ArrayBuffer> {
   const { type, craft } = given.method;
-  const { strategy, hyperparameters, ...rest } = craft;
+  const { strategy: asked, hyperparameters, ...rest } = craft;
+  // Absent, it once meant the published algorithm.
+  const strategy = asked === 'auto' ? 'paper' : `${asked} by name`;
   const { prompt_consistency_weight: own, ...soft } = fillHyperparameters(hyperparameters, 'soft');
   const filled = own === null ? soft : { ...soft, prompt_consistency_weight: own };
   const request = { ...given, method: { type, craft: { strategy, hyperparameters: filled, ...rest } } };

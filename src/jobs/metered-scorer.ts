@@ -1,5 +1,6 @@
 import type { Prompts, Score, ScoringRequest } from '../craft/trainer.js';
 import type { Ledger } from '../ledger/ledger.js';
+import type { MeteredCall } from '../ledger/metered-call.js';
 import type { ReservationGuard } from '../ledger/reservation.js';
 import type { CallTexts } from '../providers/amounts.js';
 import { pickPrompts, questionOf } from '../providers/ask.js';
@@ -8,14 +9,16 @@ import { sentSizes } from '../providers/call-limits.js';
 import { type CallLimits, type CallRange, cutIntoCalls } from '../providers/calls.js';
 import type { Circuit } from '../providers/circuit.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
-import type { Provider } from '../providers/provider.js';
+import type { Provider, ProviderImage } from '../providers/provider.js';
 import type { EmbeddedImages } from './embedded-images.js';
 import { JobCalls } from './job-calls.js';
-import type { LabelledImages } from './labelled-images.js';
 import { HandedBackError, persistentCall } from './persistent-call.js';
 import { probeCall } from './probe-call.js';
 import { answerSetOf, type ScoredPrompts } from './scored-prompts.js';
 import { type AnsweredCall, hashCall, type StoredAnswers } from './stored-answers.js';
+
+/** The images of each set, as they are asked about. */
+export type ScoredImages = Record<ScoringRequest['imageSet'], { images: ProviderImage[] }>;
 
 export interface MeteredScorerOptions {
   jobId: string;
@@ -26,12 +29,13 @@ export interface MeteredScorerOptions {
   provider: Provider;
   ledger: Ledger;
   circuit: Circuit;
-  images: LabelledImages;
+  images: ScoredImages;
+  /** What every call names, in the order of the logits. */
   texts: CallTexts;
   /** What an earlier run of the job paid for. */
   answers: StoredAnswers;
-  /** Text prompts that the job has had scored. */
-  scored: ScoredPrompts;
+  /** Text prompts that the job has had scored; null where each is scored once only. */
+  scored: ScoredPrompts | null;
   /** Of a provider that embeds. */
   embedded: EmbeddedImages | null;
   /** How calls are cut: as planned, so that a resumed job asks the very same questions. */
@@ -95,9 +99,9 @@ export class MeteredScorer {
   }
 
   private cut(imageSet: ScoringRequest['imageSet'], promptCount: number, firstChunk: number): CallRange[] {
-    const { provider, images, callLimits } = this.options;
+    const { provider, images, texts, callLimits } = this.options;
     const sizes = sentSizes(provider.capabilities, images[imageSet].images);
-    return cutIntoCalls(promptCount, sizes, images.classes.length, callLimits, firstChunk);
+    return cutIntoCalls(promptCount, sizes, texts.classes.names.length, callLimits, firstChunk);
   }
 
   /** @returns the indices of the prompts that have to be asked about */
@@ -106,8 +110,9 @@ export class MeteredScorer {
     receive: (promptIndex: number, logits: Float32Array) => void,
   ): Promise<number[]> {
     const all = Array.from({ length: prompts.count }, (_, index) => index);
-    if (prompts.kind === 'context') return all;
-    const known = await this.options.scored.find(this.memoryOf(imageSet), prompts.templates);
+    const { scored } = this.options;
+    if (prompts.kind === 'context' || !scored) return all;
+    const known = await scored.find(this.memoryOf(imageSet), prompts.templates);
     return all.filter((index) => {
       const values = known.get(prompts.templates[index]);
       if (values) receive(index, this.options.embedded ? this.toLogits(imageSet, values) : values.slice());
@@ -122,14 +127,15 @@ export class MeteredScorer {
     asked: number[],
     receive: (promptIndex: number, logits: Float32Array) => void,
   ): Promise<void> {
-    if (prompts.kind === 'context') return;
+    const { scored } = this.options;
+    if (prompts.kind === 'context' || !scored) return;
     const first = new Map(asked.map((index) => [prompts.templates[index], index]));
     const repeated = prompts.templates.flatMap((template, index) => {
       const place = first.get(template);
       return place !== undefined && place !== index ? [index] : [];
     });
     if (repeated.length === 0) return;
-    const known = await this.options.scored.find(this.memoryOf(imageSet), prompts.templates);
+    const known = await scored.find(this.memoryOf(imageSet), prompts.templates);
     for (const index of repeated) {
       const values = known.get(prompts.templates[index]) as Float32Array;
       receive(index, this.options.embedded ? this.toLogits(imageSet, values) : values.slice());
@@ -137,9 +143,10 @@ export class MeteredScorer {
   }
 
   private remember({ prompts, imageSet }: ScoringRequest, index: number, values: Float32Array): void {
-    if (prompts.kind === 'context') return;
+    const { scored } = this.options;
+    if (prompts.kind === 'context' || !scored) return;
     const template = prompts.templates[index];
-    this.options.scored.add({ imageSet: this.memoryOf(imageSet), template, values: values.slice() });
+    scored.add({ imageSet: this.memoryOf(imageSet), template, values: values.slice() });
   }
 
   private memoryOf(imageSet: ScoringRequest['imageSet']): string {
@@ -156,27 +163,45 @@ export class MeteredScorer {
     firstChunk: number,
     receive: (promptIndex: number, values: Float32Array) => void,
   ) {
-    const { provider, images, signal } = this.options;
+    const { provider, images, texts, signal } = this.options;
     const calls = this.cut(request.imageSet, request.prompts.count, firstChunk);
-    const classCount = images.classes.length;
+    const classCount = texts.classes.names.length;
     const imageCount = images[request.imageSet].images.length;
     const assembly = this.options.embedded
       ? new TextsAssembly(classCount, receive)
       : new LogitsAssembly(imageCount, classCount, receive);
     await mapConcurrent(calls, provider.limits.concurrency, async (call) => {
       if (signal.aborted) throw new HandedBackError('The worker is shutting down.');
-      assembly.add(call, await this.send(request, call));
+      await this.send(request, call, (answer) => assembly.add(call, answer));
     });
   }
 
-  private async send(request: ScoringRequest, call: CallRange): Promise<Float32Array> {
+  /**
+   * @param take gets the answer as soon as it is there, so that the trainer works on it while it is settled: a generation whose
+   *   settlement fails is not recorded
+   */
+  private async send(request: ScoringRequest, call: CallRange, take: (answer: Float32Array) => void): Promise<void> {
     const { ledger, circuit, signal, answers } = this.options;
     const asked = this.asked(request, call);
     const paidFor = await answers.find(asked);
-    if (paidFor) return paidFor;
+    if (paidFor) return take(paidFor);
     const probe = () => probeCall({ ...this.options, prompt: pickPrompts(asked.prompts, 0, 1) });
-    const attempt = (useless: number) => this.calls.generationCall(request.purpose, call, asked, useless);
-    return persistentCall(ledger, circuit, signal, attempt, probe);
+    let taking: Promise<void> | null = null;
+    const attempt = (useless: number): MeteredCall<Float32Array> => {
+      const planned = this.calls.generationCall(request.purpose, call, asked, useless);
+      return {
+        ...planned,
+        send: async () => {
+          const answered = await planned.send();
+          // Of what is settled a copy is taken: the trainer may move it to its thread. What it refuses is paid for all the same.
+          taking ??= Promise.resolve(answered.answer.slice()).then(take);
+          taking.catch(() => {});
+          return answered;
+        },
+      };
+    };
+    await persistentCall(ledger, circuit, signal, attempt, probe);
+    await taking;
   }
 
   private asked({ prompts, imageSet }: ScoringRequest, call: CallRange): AnsweredCall {

@@ -10,13 +10,27 @@ import {
 } from '../providers/amounts.js';
 import { type CallLimits, type CallRange, cutIntoCalls } from '../providers/calls.js';
 import type { PromptSpace, QueryAmounts } from '../providers/provider.js';
+import type { Transform } from '../views/transforms.js';
+import type { Strategy } from './strategy.js';
 
 /**
  * What a job will do and spend, known before its first query. It keeps how calls are cut, so that a job asks the same
  * after a restart even if the provider's record changed.
  */
 export interface TrainingPlan extends CallLimits {
+  /** Absent in the plans of old jobs, which all follow the paper. */
+  strategy?: Strategy;
+  /** Why it was picked. */
+  strategyReason?: string;
   generations: number;
+  /** However large the budget becomes; absent where there is no such end. */
+  mostGenerations?: number;
+  /** Labels that each query names after the classes. */
+  probes?: string[];
+  /** Transforms of an image that a prediction, and so the training, asks about. */
+  transforms?: Transform[];
+  /** Of one image, by the adapter that the job makes. */
+  perPrediction?: QueryAmounts;
   /** Before the first generation: the embeddings of images that are not there yet. Absent in the plans of old jobs. */
   setup?: QueryAmounts;
   /** At most: a text prompt that was scored before costs nothing. */
@@ -25,10 +39,12 @@ export interface TrainingPlan extends CallLimits {
   total: QueryAmounts;
   /** Texts that are embedded in a generation, of providers that embed. */
   textEmbeddingsPerGeneration?: number;
+  /** Before the first generation. */
+  textEmbeddings?: number;
   /** How calls that embed images are cut. */
   imageCalls?: CallLimits;
-  /** The limit that decides the number of generations. */
-  decidedBy: keyof QueryAmounts;
+  /** The limit that decides the number of generations; views: more are not asked for. */
+  decidedBy: keyof QueryAmounts | 'views';
   trainingImages: number;
   validationImages: number;
   classes: number;
@@ -73,6 +89,7 @@ export function planTraining(input: PlanInput): TrainingPlan {
   const rate = provider.requestsPerSecond;
   const embedded = calls.reduce((sum, call) => sum + call.promptCount * call.classCount, 0);
   return {
+    strategy: 'paper',
     generations,
     setup,
     perGeneration,
@@ -152,6 +169,11 @@ export function affordableGenerations(
     }
   }
   return { generations, decidedBy };
+}
+
+/** So many generations less those of a view that is not asked about in all transforms: part of one tells nothing. */
+export function wholeViews({ transforms }: Pick<TrainingPlan, 'transforms'>, generations: number): number {
+  return generations - (generations % (transforms?.length ?? 1));
 }
 
 function tooSmallMessage(input: PlanInput, amounts: QueryAmounts, unit: keyof QueryAmounts): string {

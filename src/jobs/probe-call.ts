@@ -4,8 +4,7 @@ import { amountsOfCall, type CallTexts } from '../providers/amounts.js';
 import { ask, embeddedTexts, questionOf } from '../providers/ask.js';
 import { sentSizes } from '../providers/call-limits.js';
 import { type CallLimits, cutIntoCalls } from '../providers/calls.js';
-import type { Prompts, Provider } from '../providers/provider.js';
-import type { LabelledImages } from './labelled-images.js';
+import type { Prompts, Provider, ProviderImage } from '../providers/provider.js';
 
 /** The smallest call that tells whether a provider answers: one prompt on one image, counted like any other. */
 export function probeCall(options: {
@@ -13,7 +12,7 @@ export function probeCall(options: {
   apiKeyId: string | null;
   worker: string;
   provider: Provider;
-  images: LabelledImages;
+  images: { training: { images: ProviderImage[] } };
   texts: CallTexts;
   callLimits: CallLimits;
   /** One of them. */

@@ -1,53 +1,48 @@
 import { setMaxListeners } from 'node:events';
 import type { Logger } from 'pino';
-import { type AdapterDescription, decodeAdapter, encodeAdapter } from '../adapters/adapter-file.js';
-import { type Compute, type ComputeName, selectCompute } from '../craft/compute.js';
+import { decodeAdapter } from '../adapters/adapter-file.js';
+import type { ComputeName } from '../craft/compute.js';
 import { CheckpointError } from '../craft/errors.js';
-import {
-  type AdapterWeights,
-  CraftTrainer,
-  type GenerationReport,
-  type PromptProblem,
-  type TrainingProblem,
-} from '../craft/trainer.js';
+import type { AdapterWeights, GenerationReport, PromptProblem } from '../craft/trainer.js';
+import type { Trainer } from '../craft/training.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import type { Database } from '../db/client.js';
 import { newId } from '../ids.js';
 import type { Ledger } from '../ledger/ledger.js';
-import { ReservationRefusedError } from '../ledger/reservation.js';
+import { DeadlinePassedError, ReservationRefusedError } from '../ledger/reservation.js';
 import type { ClassTexts, Provider } from '../providers/provider.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import { isBetter, toEvent } from './generation-metrics.js';
-import {
-  type GenerationRecord,
-  type JobMetrics,
-  JobOwnership,
-  OwnershipLostError,
-  toJobMetrics,
-} from './job-ownership.js';
+import type { GenerationRecord } from './generation-record.js';
+import { type AdapterMetrics, JobAdapters } from './job-adapters.js';
+import { type JobMetrics, JobOwnership, OwnershipLostError, toJobMetrics } from './job-ownership.js';
 import { classTextsOf, promptProblemOf } from './job-question.js';
 import { type JobMethod, promptSpaceOf } from './job-request.js';
 import { type LabelledImages, openLabelledImages } from './labelled-images.js';
-import type { MeteredScorer } from './metered-scorer.js';
-import { openScorer } from './open-scorer.js';
+import { type GenerationScorer, openScorer } from './open-scorer.js';
 import { toPause } from './pause.js';
 import { HandedBackError } from './persistent-call.js';
 import type { TrainingPlan } from './plan.js';
 import { PlanExtension } from './plan-extension.js';
-import { answerSetOf, ScoredPrompts } from './scored-prompts.js';
+import { ScoredPrompts } from './scored-prompts.js';
+import { stateInterval } from './state-interval.js';
 import { isTerminal, type JobStatus } from './state-machine.js';
 import { STOPPED, type StopReason, stopReasonOf } from './stop-reason.js';
 import { StoredAnswers } from './stored-answers.js';
+import type { TrainingThreads } from './threads/training-threads.js';
 import { toTrainingFailure } from './training-failure.js';
+import { headShapeOf, trainingSpecOf } from './training-spec.js';
 
 export interface RunnerOptions {
   database: Database;
   ledger: Ledger;
   datasets: DatasetStore;
   providers: ProviderStore;
+  /** Where trainers compute. */
+  threads: TrainingThreads;
   compute: ComputeName | 'auto';
-  /** Generations between two saved training states. */
+  /** Generations between two saved training states, at most. */
   checkpointInterval: number;
   worker: string;
   log: Logger;
@@ -121,13 +116,16 @@ async function settleEnd(ownership: JobOwnership, end: Promise<void>): Promise<R
 class Run {
   private readonly method: JobMethod;
   private best: JobMetrics | null;
+  /** Of a trainer that has it between generations only. */
+  private taken: AdapterWeights | null = null;
   /** Of the last generation that this run completed. */
   private current: JobMetrics | null = null;
   private provider!: Provider;
   private images!: LabelledImages;
-  private trainer!: CraftTrainer;
+  private trainer!: Trainer;
   private answers!: StoredAnswers;
   private scored!: ScoredPrompts;
+  private adapters!: JobAdapters;
   private prompt!: PromptProblem;
   private classes!: ClassTexts;
   /** The job's budget as it was when the present generation was begun: what its outcome is decided on. */
@@ -135,6 +133,7 @@ class Run {
   /** The write of the last generation. */
   private recorded: Promise<void> = Promise.resolve();
   private closeImages: () => Promise<void> = async () => {};
+  private giveBack = () => {};
 
   constructor(
     private readonly ownership: JobOwnership,
@@ -149,46 +148,67 @@ class Run {
   async toTheEnd(): Promise<boolean> {
     const { job } = this.ownership;
     const { signal } = this.options;
-    const compute = await this.selectCompute();
-    this.options.log.info({ jobId: job.id, compute: compute.name }, 'training on compute backend');
-    this.provider = await this.options.providers.connect(job.providerId);
+    const { provider: borrowed, giveBack } = await this.options.providers.borrow(job.providerId);
+    this.provider = borrowed;
+    this.giveBack = giveBack;
+    // It was woken because the provider answers, or lost its process; a job that begins waits as all others do.
+    if (job.epoch > 1) borrowed.endHold();
     const { images: chosen, close } = await openLabelledImages(this.options.datasets, job, this.method.craft);
     this.images = chosen;
     this.closeImages = close;
+    const compute = await this.selectCompute();
+    this.options.log.info({ jobId: job.id, compute }, 'training on compute backend');
     const { provider, images } = this;
     this.classes = classTextsOf(images);
     this.prompt = promptProblemOf(promptSpaceOf(this.method), this.method, provider.capabilities, this.classes);
     this.answers = await StoredAnswers.open(this.options.database, job.id);
     this.scored = await ScoredPrompts.open(this.options.database, job.id);
+    const { method, plan, classes } = this;
+    this.adapters = new JobAdapters({ method, plan, classes, provider, seed: Number(job.seed) }, this.scored);
     this.trainer = await this.openTrainer(compute);
     const extension = new PlanExtension(this.ownership, this.options.ledger, this.plan);
 
     let stop: StopReason | null = null;
-    // Of the state after the last whole generation; a budget that ends inside the next one leaves this as the result.
-    let weights: AdapterWeights | null = this.trainer.generation > 0 ? await this.trainer.adapter() : null;
-    let scorer: MeteredScorer | null = null;
+    let hasAdapter = this.startsWithAdapter;
+    if (hasAdapter) await this.take();
+    let scorer: GenerationScorer | null = null;
     while ((await this.hasMore()) || (await extension.extend())) {
       if (signal.aborted) throw new HandedBackError('The worker is shutting down.');
       this.budgetRevision = this.ownership.budgetRevision;
+      if (this.trainer.isFinished) {
+        stop = 'plateau';
+        break;
+      }
       let report: GenerationReport;
       try {
         scorer ??= await this.openScorer();
-        report = await this.trainer.runGeneration(scorer.forGeneration(this.trainer.generation + 1));
+        const score = scorer.forGeneration(this.trainer.generation + 1);
+        if (this.isReplayed) {
+          await this.trainer.replayGeneration(score);
+          continue;
+        }
+        report = await this.trainer.runGeneration(score);
       } catch (error) {
         stop = stopReasonOf(error);
+        if (stop === 'budget_exhausted' && this.trainer.generation === 0 && this.plan.generations > 0) {
+          // What is spent on a first generation is not given up for so little: a larger budget lets it go on.
+          if (!this.isOverdue) throw error;
+          stop = 'deadline';
+          if (!hasAdapter) throw new DeadlinePassedError('The deadline of the job has passed.', { cause: error });
+        }
         const waits = stop === null && !(this.isBeyondPlan && toPause(error));
         // Without one whole generation there is no adapter to end with.
-        if (waits || weights === null) throw error;
+        if (waits || !hasAdapter) throw error;
         break;
       }
-      weights = await this.trainer.adapter();
-      await this.record(report, weights);
+      hasAdapter = true;
+      await this.take();
+      await this.record(report);
     }
     await this.recorded;
     // The end of the plan, as it is by now.
     if (stop === null) this.budgetRevision = this.ownership.budgetRevision;
-    if (weights === null) throw new Error('A trainer without a generation to run has no adapter.');
-    return this.finish(weights, stop);
+    return this.finish(stop);
   }
 
   /** Whether there is a generation of the plan to run, as the plan is once everything is written. */
@@ -198,12 +218,39 @@ class Run {
     return this.trainer.generation < this.ownership.plannedGenerations;
   }
 
+  /**
+   * Takes the adapter as of the last whole generation: a budget that ends inside the next one leaves it as the result. A
+   * trainer whose state is the answers has it at any time, and fits a head only then.
+   */
+  private async take(): Promise<void> {
+    if (this.plan.strategy !== 'economy') this.taken = await this.trainer.adapter();
+  }
+
+  private async weights(): Promise<AdapterWeights> {
+    return this.taken ?? this.trainer.adapter();
+  }
+
+  /** A head that starts from nothing is the untrained model, and an adapter like any other. */
+  private get startsWithAdapter(): boolean {
+    return this.trainer.generation > 0 || this.plan.strategy === 'economy';
+  }
+
+  /** Whether the next generation is reported already, and makes its state of the answers alone. */
+  private get isReplayed(): boolean {
+    return this.plan.strategy === 'economy' && this.trainer.generation < this.ownership.job.generation;
+  }
+
   /** Generations beyond the first plan, which nobody has asked for, are not waited for. */
   private get isBeyondPlan(): boolean {
     return this.ownership.budgetRevision === 0 && this.trainer.generation >= this.plan.generations;
   }
 
-  private openScorer(): Promise<MeteredScorer> {
+  private get isOverdue(): boolean {
+    const { deadline } = this.ownership.job;
+    return deadline !== null && deadline.getTime() <= Date.now();
+  }
+
+  private openScorer(): Promise<GenerationScorer> {
     const { ownership, provider, images, prompt, plan, answers, scored } = this;
     return openScorer({ ...this.options, ownership, provider, images, prompt, plan, answers, scored });
   }
@@ -211,6 +258,7 @@ class Run {
   async close(): Promise<void> {
     this.trainer?.dispose();
     await this.recorded.catch(() => {});
+    this.giveBack();
     await this.closeImages();
   }
 
@@ -219,28 +267,21 @@ class Run {
   }
 
   /** A resumed job goes on with the backend it began with, where it can be had: only there are its numbers the same. */
-  private async selectCompute(): Promise<Compute> {
+  private async selectCompute(): Promise<ComputeName> {
     const { compute: before } = this.ownership.job;
-    const { compute: choice } = this.options;
+    const { compute: choice, threads } = this.options;
     const same =
-      before !== null && choice === 'auto' ? await selectCompute(before as ComputeName).catch(() => null) : null;
-    const compute = same ?? (await selectCompute(choice));
-    await this.ownership.setCompute(compute.name, before);
+      before !== null && choice === 'auto' ? await threads.select(before as ComputeName).catch(() => null) : null;
+    const compute = same ?? (await threads.select(choice, headShapeOf(this.method, this.plan, this.images)));
+    await this.ownership.setCompute(compute, before);
     return compute;
   }
 
-  private async openTrainer(compute: Compute): Promise<CraftTrainer> {
+  private async openTrainer(compute: ComputeName): Promise<Trainer> {
     const { job } = this.ownership;
-    const problem: TrainingProblem = {
-      classCount: this.images.classes.length,
-      labels: this.images.training.labels,
-      validationLabels: this.images.validation.labels,
-      prompt: this.prompt,
-      // The schedule is that of the first budget, whatever it was raised to.
-      plannedGenerations: this.plan.generations,
-    };
-    const { hyperparameters } = this.method.craft;
-    const seed = Number(job.seed);
+    const { threads } = this.options;
+    const { method, plan, images, prompt, provider } = this;
+    const spec = trainingSpecOf({ method, plan, images, prompt, provider, seed: Number(job.seed) });
     const saved = await this.options.database.trainingState.findMany({
       where: { jobId: job.id },
       orderBy: { generation: 'desc' },
@@ -248,7 +289,7 @@ class Run {
     let damage: unknown = null;
     for (const { generation, state } of saved) {
       try {
-        return CraftTrainer.restore(state, problem, hyperparameters, seed, compute);
+        return await threads.open(spec, compute, state);
       } catch (error) {
         if (!(error instanceof CheckpointError)) throw error;
         this.options.log.error({ err: error, jobId: job.id, generation }, 'a saved training state cannot be read');
@@ -259,14 +300,14 @@ class Run {
     if (job.generation > 0 && !this.answers.has(1, 0)) {
       throw new CheckpointError('What the job would go on from is no longer kept.');
     }
-    return CraftTrainer.create(problem, hyperparameters, seed, compute);
+    return threads.open(spec, compute);
   }
 
   /**
    * Takes what a generation leaves behind and writes it while the next one is under way: its calls need not wait for the
    * disk, because their answers are kept by themselves. A write that fails is met before the one after it.
    */
-  private async record(report: GenerationReport, weights: AdapterWeights): Promise<void> {
+  private async record(report: GenerationReport): Promise<void> {
     const metrics = toJobMetrics(report);
     this.current = metrics;
     const { generation } = metrics;
@@ -276,7 +317,7 @@ class Run {
     const last = generation >= this.ownership.plannedGenerations;
     const keepsBest = this.method.craft.checkpoint_selection === 'best_validation';
     const keep = last || this.isMilestone(generation) || (improved && keepsBest);
-    const save = last || generation % this.options.checkpointInterval === 0;
+    const save = last || generation % this.stateInterval === 0;
     // An earlier run got further than the state it saved: what it told already is not told again.
     const isNew = generation > this.ownership.job.generation;
     if (!isNew && !save) return;
@@ -286,10 +327,8 @@ class Run {
       progress: isNew
         ? { best: this.best ?? metrics, events: [toEvent(metrics, this.ownership.plannedGenerations)] }
         : undefined,
-      state: save ? ownBytes(await this.trainer.serialise()) : undefined,
-      checkpoint: keep
-        ? encodeAdapter(weights, this.describeAdapter(metrics), await this.textEmbeddingsOf(weights))
-        : undefined,
+      state: save ? await this.state() : undefined,
+      checkpoint: keep ? await this.adapters.file(await this.weights(), metrics) : undefined,
       superseded:
         improved && keepsBest && previousBest && !this.isMilestone(previousBest.generation)
           ? previousBest.generation
@@ -302,16 +341,28 @@ class Run {
     this.recorded = writing;
   }
 
+  private async state(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const bytes = await this.trainer.serialise();
+    return bytes ? ownBytes(bytes) : undefined;
+  }
+
+  private get stateInterval(): number {
+    const { training, classes } = this.images;
+    const prompts = this.method.craft.hyperparameters.population_size + 1;
+    const size = { prompts, images: training.images.length, classes: classes.length };
+    return stateInterval(this.options.checkpointInterval, size);
+  }
+
   private isMilestone(generation: number): boolean {
     return generation % Math.max(1, Math.ceil(this.plan.generations / KEPT_CHECKPOINTS)) === 0;
   }
 
-  private async finish(lastWeights: AdapterWeights, stop: StopReason | null): Promise<boolean> {
+  private async finish(stop: StopReason | null): Promise<boolean> {
     const { job } = this.ownership;
     const { database, ledger } = this.options;
-    let weights = lastWeights;
-    let textEmbeddings = await this.textEmbeddingsOf(weights);
-    let metrics = this.current ?? (await this.ownership.metricsOf(this.trainer.generation));
+    let weights = await this.weights();
+    let textEmbeddings: Float32Array | undefined;
+    let metrics: AdapterMetrics = this.current ?? (await this.metricsOfLast());
     if (
       this.method.craft.checkpoint_selection === 'best_validation' &&
       this.best &&
@@ -326,8 +377,8 @@ class Run {
     const adapterId = `ft:${this.provider.name}:${job.suffix ?? ''}:${newId('').slice(0, 12)}`;
     return this.ownership.succeed({
       adapterId,
-      file: encodeAdapter(weights, this.describeAdapter(metrics), textEmbeddings),
-      about: this.describeAdapter(metrics),
+      file: await this.adapters.file(weights, metrics, textEmbeddings),
+      about: this.adapters.describe(weights, metrics),
       stopReason: stop,
       budgetRevision: this.budgetRevision,
       message: (id) =>
@@ -336,23 +387,10 @@ class Run {
     });
   }
 
-  /** Of an adapter whose provider embeds: with them, a prediction costs no text. */
-  private async textEmbeddingsOf({ prompt }: AdapterWeights): Promise<Float32Array | undefined> {
-    if (this.provider.kind !== 'embedding' || prompt.space !== 'text') return undefined;
-    return (await this.scored.find(answerSetOf(this.provider, 'training'), [prompt.template])).get(prompt.template);
-  }
-
-  private describeAdapter(metrics: JobMetrics): AdapterDescription {
-    const { job } = this.ownership;
-    const { names: classes, descriptions } = this.classes;
-    return {
-      classes,
-      ...(descriptions ? { descriptions } : {}),
-      ...(this.provider.kind === 'embedding' ? { textSpace: this.provider.textSpace } : {}),
-      provider: { name: this.provider.name, protocol: this.provider.protocol, remoteModel: this.provider.remoteModel },
-      hyperparameters: { ...this.method.craft.hyperparameters, seed: Number(job.seed) },
-      metrics,
-    };
+  /** Those of the generation that training ended with; of the untrained model there are none. */
+  private async metricsOfLast(): Promise<AdapterMetrics> {
+    const { generation } = this.trainer;
+    return generation === 0 ? { generation } : this.ownership.metricsOf(generation);
   }
 }
 

@@ -6,22 +6,8 @@ import type { Database, Prisma } from '../db/client.js';
  * its budget may be raised; one that failed or was cancelled keeps none.
  */
 
-const KEPT_STATES = 2;
 /** How long after its success a job can still go on. */
 export const KEPT_DAYS = 7;
-
-/** After a state was saved: drops the states, and the answers, that none of the kept states needs. */
-export async function pruneTrainingStates(tx: Prisma.TransactionClient, jobId: string, newest: number): Promise<void> {
-  const kept = await tx.trainingState.findMany({
-    where: { jobId, generation: { lte: newest } },
-    select: { generation: true },
-    orderBy: { generation: 'desc' },
-    take: KEPT_STATES,
-  });
-  const oldest = kept.length < KEPT_STATES ? 0 : kept[KEPT_STATES - 1].generation;
-  await tx.trainingState.deleteMany({ where: { jobId, generation: { lt: oldest } } });
-  await tx.storedAnswer.deleteMany({ where: { jobId, generation: { lte: oldest } } });
-}
 
 export async function discardTrainingState(tx: Prisma.TransactionClient, jobId: string): Promise<void> {
   await tx.trainingState.deleteMany({ where: { jobId } });

@@ -56,6 +56,11 @@ export class BackOff {
     this.holdUntil = Math.max(this.holdUntil, now + Math.min(LONGEST_HOLD_MS, milliseconds));
   }
 
+  /** It is asked again at once, whatever it said before. */
+  endHold(): void {
+    this.holdUntil = Number.NEGATIVE_INFINITY;
+  }
+
   /** Between half and all of it, so that the processes that share a provider do not come back together. */
   private pauseMs(): number {
     const ceiling = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (this.pushBacksInRow - 1));

@@ -55,6 +55,11 @@ export abstract class HttpProvider<P extends Protocol> {
 
   async close(patienceMs?: number): Promise<void> {
     await this.transport.close(patienceMs);
+    this.images.clear();
+  }
+
+  endHold(): void {
+    this.transport.endHold();
   }
 
   /** Sends one request, under the key of its purchase where the provider honours keys. @throws ProviderCallError */

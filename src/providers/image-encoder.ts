@@ -3,8 +3,10 @@ import sharp, { type Sharp } from 'sharp';
 import type { ProviderImage } from './provider.js';
 import type { ImageSize } from './settings/common.js';
 
-/** Bytes of scaled images, and characters of encoded ones, that are kept to be sent again. */
+/** Bytes of scaled images, and characters of encoded ones, that are kept of one provider's to be sent again. */
 const KEPT_BYTES = 64 * 1024 * 1024;
+/** The same of all that this process is connected to. */
+const KEPT_BYTES_IN_ALL = 256 * 1024 * 1024;
 const WHITE = '#ffffff';
 /** Changes with the pixels that scaling makes of an image; a part of what kept embeddings are known by. */
 export const SCALING_VERSION = 'upright';
@@ -15,6 +17,12 @@ export class ImageEncoder {
   private readonly base64s = new Kept<string>();
 
   constructor(private readonly size: ImageSize | undefined) {}
+
+  /** Lets go of all that is kept. */
+  clear(): void {
+    this.scaled.clear();
+    this.base64s.clear();
+  }
 
   /** The image file. */
   async encoded(image: ProviderImage): Promise<Buffer> {
@@ -45,8 +53,9 @@ export class ImageEncoder {
   }
 }
 
-/** What was made of images, by their SHA-256; dropped as a whole when it becomes too much. */
+/** What was made of images, by their SHA-256; dropped as a whole when it, or all that is kept, becomes too much. */
 class Kept<Form extends { length: number }> {
+  private static readonly all = new Set<Kept<{ length: number }>>();
   private readonly forms = new Map<string, Promise<Form>>();
   private size = 0;
 
@@ -62,11 +71,19 @@ class Kept<Form extends { length: number }> {
     return making;
   }
 
-  private count(length: number): void {
-    this.size += length;
-    if (this.size <= KEPT_BYTES) return;
+  clear(): void {
     this.forms.clear();
     this.size = 0;
+    Kept.all.delete(this);
+  }
+
+  private count(length: number): void {
+    this.size += length;
+    Kept.all.add(this);
+    if (this.size > KEPT_BYTES) this.clear();
+    const inAll = [...Kept.all].sort((a, b) => b.size - a.size);
+    const total = inAll.reduce((sum, { size }) => sum + size, 0);
+    if (total > KEPT_BYTES_IN_ALL) inAll[0].clear();
   }
 }
 

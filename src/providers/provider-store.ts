@@ -4,6 +4,7 @@ import { ConflictError, NotFoundError } from '../errors.js';
 import { newId } from '../ids.js';
 import type { AddressPolicy } from '../outgoing/address-policy.js';
 import { checkUrl } from '../outgoing/resolve-host.js';
+import { badCursor, newerThan, type Page, type PageRequest } from '../paging.js';
 import { createProvider, describeProvider } from './protocols.js';
 import type { EmbeddingProvider, Provider } from './provider.js';
 import type { ProviderConnection } from './provider-connection.js';
@@ -32,7 +33,7 @@ interface BudgetLimits {
   daily: AmountLimits;
 }
 
-/** Longer than any holder of a connected provider goes on using it after its record changed. */
+/** Longer than anybody who has not borrowed a connected provider goes on using it after its record changed. */
 const RETIREMENT_MS = 15 * 60_000;
 /** How long a shutdown waits for the calls in flight. */
 const CLOSE_PATIENCE_MS = 30_000;
@@ -41,6 +42,8 @@ export class ProviderStore {
   private readonly connections = new Map<string, { updatedAt: number; provider: Provider }>();
   /** Out of use, and not closed yet. */
   private readonly retired = new Set<Provider>();
+  /** How many go on with one for long. */
+  private readonly borrowers = new Map<Provider, number>();
 
   constructor(
     private readonly database: Database,
@@ -165,9 +168,16 @@ export class ProviderStore {
     } as ProviderConnection);
   }
 
-  async list(): Promise<ProviderInfo[]> {
-    const rows = await this.database.provider.findMany({ where: { deletedAt: null }, orderBy: { createdAt: 'asc' } });
-    return rows.map(toInfo);
+  /** Oldest first. @throws InvalidRequestError when `after` is no provider's id */
+  async list({ limit, after }: PageRequest): Promise<Page<ProviderInfo>> {
+    const cursor = after === undefined ? null : await this.database.provider.findUnique({ where: { id: after } });
+    if (after !== undefined && !cursor) throw badCursor(after);
+    const rows = await this.database.provider.findMany({
+      where: { deletedAt: null, ...(cursor ? newerThan(cursor) : {}) },
+      orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+      take: limit + 1,
+    });
+    return { data: rows.slice(0, limit).map(toInfo), hasMore: rows.length > limit };
   }
 
   async get(id: string): Promise<ProviderInfo> {
@@ -220,6 +230,20 @@ export class ProviderStore {
     return provider;
   }
 
+  /** As {@link connect}, for whoever goes on with it for long: it stays open until it is given back. */
+  async borrow(id: string): Promise<{ provider: Provider; giveBack(): void }> {
+    const provider = await this.connect(id);
+    this.borrowers.set(provider, (this.borrowers.get(provider) ?? 0) + 1);
+    return {
+      provider,
+      giveBack: () => {
+        const others = (this.borrowers.get(provider) ?? 0) - 1;
+        if (others > 0) this.borrowers.set(provider, others);
+        else this.borrowers.delete(provider);
+      },
+    };
+  }
+
   /** A provider for one look at it, which sees every answer as it came; whoever asks for it closes it. */
   async connectApart(id: string, observe: ObserveAnswer): Promise<Provider> {
     const row = await this.row(id);
@@ -245,7 +269,10 @@ export class ProviderStore {
   /** Closes a provider later: whoever got it before its record changed may be between two calls of one prediction. */
   private retire(provider: Provider): void {
     this.retired.add(provider);
-    setTimeout(() => this.closeInBackground(provider), RETIREMENT_MS).unref();
+    setTimeout(() => {
+      if (this.borrowers.has(provider)) this.retire(provider);
+      else this.closeInBackground(provider);
+    }, RETIREMENT_MS).unref();
   }
 
   private closeInBackground(provider: Provider): void {

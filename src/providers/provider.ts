@@ -129,6 +129,8 @@ interface ProviderBase {
   readonly capabilities: ProviderCapabilities;
   readonly limits: ProviderLimits;
   readonly prices: ProviderPrices;
+  /** Sends again at once, though the provider may have asked for a pause: for those who know better by now. */
+  endHold(): void;
   /** Refuses new calls and waits for those in flight; after `patienceMs`, where it is given, breaks them off. */
   close(patienceMs?: number): Promise<void>;
 }

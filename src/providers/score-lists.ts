@@ -21,9 +21,10 @@ export function matchLabels(answered: string[], scores: number[], asked: string[
 
 /** @returns what is wrong with logits; undefined where all of them can be computed with */
 export function unusableLogits(logits: Float32Array): string | undefined {
-  const wrong = logits.find((value) => !(Math.abs(value) <= LARGEST_LOGIT));
-  if (wrong === undefined) return undefined;
-  return `${wrong} is no logit: they are numbers from -${LARGEST_LOGIT} to ${LARGEST_LOGIT}.`;
+  let i = 0;
+  while (i < logits.length && Math.abs(logits[i]) <= LARGEST_LOGIT) i++;
+  if (i === logits.length) return undefined;
+  return `${logits[i]} is no logit: they are numbers from -${LARGEST_LOGIT} to ${LARGEST_LOGIT}.`;
 }
 
 /**

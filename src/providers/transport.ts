@@ -120,6 +120,12 @@ export class Transport {
     }
   }
 
+  /** Waits no longer for the end of a pause for which the provider asked. */
+  endHold(): void {
+    this.backOff.endHold();
+    this.queue.advance();
+  }
+
   /** Takes this provider's credentials out of what it says, for errors that quote its answers. */
   redact(text: string): string {
     return this.redactor.text(text);

@@ -68,7 +68,7 @@ export async function uploadImages(service: TestService, images: ExampleImage[])
   return (await ok<{ id: string }>(service.upload(toJsonl(images)))).id;
 }
 
-/** Training that ends within a second or two. */
+/** Training by the published algorithm that ends within a second or two. */
 export function quickJob(
   trainingFile: string,
   craft: Record<string, unknown> = {},
@@ -83,6 +83,7 @@ export function quickJob(
     method: {
       type: 'craft',
       craft: {
+        strategy: 'paper',
         budget: { max_prompt_evaluations: 15 },
         ...others,
         hyperparameters: { ...QUICK, ...(hyperparameters as Record<string, unknown>) },

@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { ok, quickJob } from './api.js';
@@ -66,16 +65,5 @@ export class ProtocolJobs {
   private control(method: string, path: string): Promise<Response> {
     const { provider, providerKey } = this.service;
     return fetch(provider.url + path, { method, headers: { authorization: `Bearer ${providerKey}` } });
-  }
-}
-
-export function killTraining(jobId: string): void {
-  try {
-    const pids = execFileSync('pgrep', ['-f', `train-job ${jobId}`], { encoding: 'utf8' })
-      .trim()
-      .split('\n');
-    for (const pid of pids) process.kill(Number(pid), 'SIGKILL');
-  } catch {
-    // Between two of its processes.
   }
 }

@@ -21,6 +21,10 @@ export interface TestService {
   provider: RunningReferenceProvider;
   /** Key of the control endpoints and of the model. */
   providerKey: string;
+  /** The jobs that the worker works on. */
+  working(): string[];
+  /** Stops the worker as a shutdown does, and starts another one. */
+  replaceWorker(): Promise<void>;
   /** A request with the API key; a JSON body where one is given. */
   request(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>;
   upload(content: string | Uint8Array<ArrayBuffer>, filename?: string, purpose?: string): Promise<Response>;
@@ -31,6 +35,7 @@ export interface TestService {
 export interface JobAnswer {
   id: string;
   status: string;
+  compute: string | null;
   fine_tuned_model: string | null;
   stop_reason: string | null;
   pause_reason: string | null;
@@ -54,7 +59,7 @@ export function afterServices(cleanup: () => Promise<unknown>): void {
 
 /**
  * The whole service on a database of its own: API and reference provider in this process on real sockets, training jobs
- * in child processes run from dist (`npm test` builds it first).
+ * in a child process run from dist (`npm test` builds it first).
  */
 export async function testService(
   environment: Record<string, string> = {},
@@ -85,7 +90,7 @@ export async function testService(
   await registerEmbeddedProvider(core, provider.url, PROVIDER_KEY);
   const api = await startApiServer(core, config, log);
   cleanups.push(() => api.close());
-  const worker = await startWorker(core, config, log);
+  let worker = await startWorker(core, config, log);
   cleanups.push(() => worker.close());
 
   const request: TestService['request'] = (method, path, body, headers = {}) =>
@@ -103,6 +108,11 @@ export async function testService(
     core,
     provider,
     providerKey: PROVIDER_KEY,
+    working: () => worker.jobs(),
+    async replaceWorker() {
+      await worker.close();
+      worker = await startWorker(core, config, log);
+    },
     request,
     upload(content, filename = 'data.jsonl', purpose = 'fine-tune') {
       const form = new FormData();

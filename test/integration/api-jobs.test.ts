@@ -1,7 +1,3 @@
-import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
-import { promisify } from 'node:util';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { toDataUri } from '../../src/demo/example-data.js';
 import { readSafetensors } from '../../src/formats/safetensors.js';
@@ -24,6 +20,7 @@ import {
 } from '../helpers/api.js';
 import { query } from '../helpers/postgres.js';
 import { type JobAnswer, type TestService, testService } from '../helpers/service.js';
+import { killTraining } from '../helpers/training-host.js';
 
 /** The life of a job, its adapter and its books, over HTTP and against the provider's own count. */
 
@@ -149,33 +146,9 @@ async function collect<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
   return collected;
 }
 
-/** The process that trains a job. */
-async function trainingProcess(jobId: string): Promise<number | undefined> {
-  const wanted = new RegExp(`^(\\d+) .* train-job ${jobId}$`);
-  for (const line of await commandLines()) {
-    const pid = wanted.exec(line)?.[1];
-    if (pid !== undefined) return Number(pid);
-  }
-  return undefined;
-}
-
-/** One line for each process: its id and its command. */
-async function commandLines(): Promise<string[]> {
-  if (!existsSync('/proc/self/cmdline')) {
-    const { stdout } = await promisify(execFile)('ps', ['-axo', 'pid=,args=']);
-    return stdout.split('\n').map((line) => line.trim());
-  }
-  const pids = (await readdir('/proc')).filter((entry) => /^\d+$/.test(entry));
-  return Promise.all(
-    pids.map(async (pid) => {
-      const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-      return `${pid} ${command.split('\0').join(' ').trim()}`;
-    }),
-  );
-}
-
-async function trainingProcessEnded(jobId: string): Promise<void> {
-  await until(async () => (await trainingProcess(jobId)) === undefined);
+/** Waits until nobody works on a job any more. */
+async function trainingEnded(jobId: string): Promise<void> {
+  await until(async () => !service.working().includes(jobId));
 }
 
 describe('Plan and books', () => {
@@ -342,7 +315,7 @@ describe('Cancelling', () => {
     const cancelled = await ok<JobAnswer>(service.request('POST', `${JOBS}/${id}/cancel`));
     const atCancel = await served(service);
     expect(cancelled).toMatchObject({ id, status: 'cancelled', fine_tuned_model: null });
-    await trainingProcessEnded(id);
+    await trainingEnded(id);
     const after = await served(service);
     expect(after.requests - atCancel.requests).toBeLessThanOrEqual(2);
     const final = await getJob(id);
@@ -363,7 +336,7 @@ describe('Cancelling', () => {
       await ok(service.request('POST', `${JOBS}/${id}/cancel`));
       // The next job takes its turn, so the cancelled one has had its own.
       await runJob(service, quickJob(file, { budget: { max_prompt_evaluations: PROMPTS } }));
-      await trainingProcessEnded(id);
+      await trainingEnded(id);
       return getJob(id);
     });
     expect(result).toMatchObject({ status: 'cancelled', progress: { generation: 0 } });
@@ -475,7 +448,7 @@ describe('A training process that is killed', () => {
         where: { accountId: id, generation: 3, purpose: 'candidates', state: 'reserved' },
       }),
     );
-    process.kill((await trainingProcess(id))!, 'SIGKILL');
+    killTraining();
     await misbehave(service);
     const resumed = await service.finished(id);
     expect(resumed).toMatchObject({ status: 'succeeded', stop_reason: null, progress: { generation: 6 } });

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createJob, errorOf, exampleImages, exportAdapter, ok, quickJob, uploadImages } from '../helpers/api.js';
 import { type JobAnswer, type TestService, testService } from '../helpers/service.js';
+import { killTraining } from '../helpers/training-host.js';
 
 /** Pausing, resuming, budgets, deadlines, limits and providers that fail, through the HTTP API. */
 
@@ -11,7 +12,7 @@ let providerId: string;
 let settings: Record<string, unknown>;
 
 beforeAll(async () => {
-  service = await testService({ CRAFT_UPKEEP_SECONDS: '1' });
+  service = await testService({ CRAFT_UPKEEP_SECONDS: '1', CRAFT_CHECKPOINT_INTERVAL: '1' });
   file = await uploadImages(service, await exampleImages(3, 4));
   const { data } = await ok<{ data: { id: string; settings: Record<string, unknown> }[] }>(
     service.request('GET', '/v1/providers'),
@@ -99,6 +100,20 @@ describe('pause and resume', () => {
     // The generation that was lost with it is computed again from its stored answers.
     expect(done.budget.prompt_evaluations.used).toBe(5 * GENERATION);
     expect(await adapterOf(done)).toEqual(await adapterOf(undisturbed));
+  });
+
+  it('let a job go on with the backend that it began with, whatever a new one would get', async () => {
+    service.provider.misbehaviour.configure({ latency_ms: 40 });
+    const created = await createJob(service, job(5));
+    await until(({ progress }) => progress.generation >= 2, created);
+    await post(created, 'pause');
+    const paused = await until(({ budget }) => budget.requests.reserved === 0, created);
+    expect(paused.compute).toBe('simd');
+    await service.core.database.job.update({ where: { id: created.id }, data: { compute: 'wasm' } });
+    await post(created, 'resume');
+    const done = await service.finished(created.id);
+    expect(done).toMatchObject({ status: 'succeeded', compute: 'wasm' });
+    expect((await messagesOf(done)).filter((message) => message.includes('instead of'))).toEqual([]);
   });
 
   it('answer 409 with the current state where it does not allow them', async () => {
@@ -235,6 +250,31 @@ describe('a deadline', () => {
     await post(created, 'budget', { deadline: inSeconds(1), extend: false });
     const done = await until(({ status }) => status === 'succeeded', created);
     expect(done.stop_reason).toBe('deadline');
+  });
+
+  it('ends a job with its last whole generation where a process was lost inside the next one', async () => {
+    const { reservation } = service.core.database;
+    service.provider.misbehaviour.configure({ latency_ms: 20 });
+    const created = await createJob(service, job(400));
+    await until(({ progress }) => progress.generation >= 1, created);
+    service.provider.misbehaviour.configure({ latency_ms: 3000 });
+    const centre = { accountId: created.id, purpose: 'centre', state: 'reserved' };
+    let inFlight = 0;
+    // Of a call that is still answered late.
+    while (inFlight === 0) {
+      inFlight = await reservation.count({ where: { ...centre, createdAt: { lt: new Date(Date.now() - 200) } } });
+      await sleep(10);
+    }
+    const deadline = inSeconds(1);
+    await post(created, 'budget', { deadline, extend: false });
+    await sleep(deadline * 1000 - Date.now() + 50);
+    killTraining();
+    service.provider.misbehaviour.configure({});
+    const { progress } = await get(created);
+    const done = await service.finished(created.id);
+    expect(done).toMatchObject({ status: 'succeeded', stop_reason: 'deadline' });
+    expect(done.progress.generation).toBe(progress.generation);
+    expect(done.metrics.current).toMatchObject({ generation: progress.generation });
   });
 
   it('fails a job that has nothing by then, and is refused when it lies in the past', async () => {

@@ -16,6 +16,7 @@ async function trainOnce(service: TestService) {
     method: {
       type: 'craft',
       craft: {
+        strategy: 'paper',
         hyperparameters: { population_size: 4, intrinsic_dimension: 8 },
         budget: { max_prompt_evaluations: 15 },
       },

@@ -1,9 +1,9 @@
-import { execFileSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { readExample, toJsonl } from '../../src/demo/example-data.js';
 import { readSafetensors } from '../../src/formats/safetensors.js';
 import { type JobAnswer, type TestService, testService } from '../helpers/service.js';
+import { killTraining } from '../helpers/training-host.js';
 
 let service: TestService;
 let file: string;
@@ -34,6 +34,7 @@ async function create(maxPromptEvaluations = BUDGET): Promise<string> {
     method: {
       type: 'craft',
       craft: {
+        strategy: 'paper',
         hyperparameters: { population_size: 8, intrinsic_dimension: 16 },
         budget: { max_prompt_evaluations: maxPromptEvaluations },
       },
@@ -45,17 +46,6 @@ async function create(maxPromptEvaluations = BUDGET): Promise<string> {
 async function tensorsOf(job: JobAnswer) {
   const answer = await service.request('GET', `/v1/adapters/${job.fine_tuned_model}/export`);
   return readSafetensors(new Uint8Array(await answer.arrayBuffer())).tensors;
-}
-
-function trainingProcesses(jobId: string): number[] {
-  try {
-    return execFileSync('pgrep', ['-f', `train-job ${jobId}`], { encoding: 'utf8' })
-      .trim()
-      .split('\n')
-      .map(Number);
-  } catch {
-    return [];
-  }
 }
 
 /** Waits until the job's provider calls have been settled this many times, and others are under way. */
@@ -74,7 +64,7 @@ describe('a job whose training process is killed', () => {
     // Generations have 10 calls: the kills fall inside the first, the third and the fifth.
     for (const calls of [3, 24, 45]) {
       await settledCalls(jobId, calls);
-      for (const pid of trainingProcesses(jobId)) process.kill(pid, 'SIGKILL');
+      killTraining();
     }
     const disturbed = await service.finished(jobId);
     service.provider.misbehaviour.configure({});
@@ -101,7 +91,7 @@ describe('what is left open', () => {
     const jobId = await create();
     await settledCalls(jobId, 2);
     while ((await service.core.ledger.balance(jobId)).requests.reserved === 0) await sleep(5);
-    for (const pid of trainingProcesses(jobId)) process.kill(pid, 'SIGKILL');
+    killTraining();
     await service.request('POST', `/v1/fine_tuning/jobs/${jobId}/cancel`);
     service.provider.misbehaviour.configure({});
     let { reserved } = (await service.core.ledger.balance(jobId)).requests;
@@ -156,7 +146,7 @@ describe('a worker that stops', () => {
     const jobId = await create();
     const where = { accountId: jobId, state: 'released' };
     while ((await service.core.database.reservation.count({ where })) === 0) await sleep(20);
-    for (const pid of trainingProcesses(jobId)) process.kill(pid, 'SIGTERM');
+    killTraining('SIGTERM');
     const job = await service.finished(jobId);
     expect(job).toMatchObject({ status: 'succeeded', progress: { generation: 6 } });
   });

@@ -1,6 +1,6 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { SecretBox } from '../../src/access/secret-box.js';
 import { registerEmbeddedProvider } from '../../src/embedded-provider.js';
 import { Ledger } from '../../src/ledger/ledger.js';
@@ -369,6 +369,30 @@ describe('calls in flight', () => {
       await expect(score(closed)).rejects.toMatchObject({ code: 'provider_closed', billing: 'unbilled' });
       expect(here.scored).toBe(scored);
     }
+  });
+
+  it('go on for whoever has borrowed it, however long ago its record changed', async () => {
+    const store = openStore();
+    const { id } = await register(store);
+    const first = await store.borrow(id);
+    const second = await store.borrow(id);
+    expect(second.provider).toBe(first.provider);
+    await store.update(id, { limits: { concurrency: 2 } });
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    try {
+      await store.connect(id);
+      first.giveBack();
+      vi.advanceTimersByTime(40 * 60_000);
+      const { answer } = await callInFlight(second.provider);
+      vi.advanceTimersByTime(LATE_MS);
+      expect(await answer).toMatchObject(SERVED);
+      second.giveBack();
+      vi.advanceTimersByTime(20 * 60_000);
+      await expect(score(second.provider)).rejects.toMatchObject({ code: 'provider_closed' });
+    } finally {
+      vi.useRealTimers();
+    }
+    await store.close();
   });
 
   it('are awaited at shutdown', async () => {

@@ -115,7 +115,7 @@ describe('a queue that is away', () => {
       queue,
       pino({ level: 'silent' }),
     );
-    const craft = { budget: { max_prompt_evaluations: 41 } };
+    const craft = { strategy: 'paper', budget: { max_prompt_evaluations: 41 } };
     const request = jobRequestSchema.parse({
       model: 'emoji-clip',
       training_file: file,

@@ -1,8 +1,9 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { decodeAdapter } from '../../src/adapters/adapter-file.js';
 import { errorOf, exampleImages, ok, quickJob, uploadImages } from '../helpers/api.js';
-import { killTraining, ProtocolJobs } from '../helpers/protocol-jobs.js';
+import { ProtocolJobs } from '../helpers/protocol-jobs.js';
 import { type JobAnswer, type TestService, testService } from '../helpers/service.js';
+import { killTraining } from '../helpers/training-host.js';
 
 let service: TestService;
 let training: string;
@@ -48,7 +49,7 @@ describe.each([
     const { id } = await jobs.create(name);
     for (const calls of kills) {
       await jobs.settledCalls(id, calls);
-      killTraining(id);
+      killTraining();
     }
     const disturbed = await service.finished(id);
     service.provider.misbehaviour.configure({});

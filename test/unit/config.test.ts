@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { isAbsolute, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ConfigError, readConfig } from '../../src/config.js';
@@ -19,6 +20,14 @@ describe('readConfig', () => {
     const config = readConfig({ CRAFT_PROVIDER_IDEMPOTENCY: 'false', CRAFT_PROVIDER_STATE: 'state/usage.jsonl' });
     expect(config.providerIdempotency).toBe(false);
     expect(config.providerState).toBe(resolve('state/usage.jsonl'));
+  });
+
+  it('has many jobs side by side, and a thread for each core but one', () => {
+    const { workerConcurrency, trainingThreads } = readConfig({});
+    expect(workerConcurrency).toBe(64);
+    expect(trainingThreads).toBe(Math.max(1, availableParallelism() - 1));
+    expect(readConfig({ CRAFT_TRAINING_THREADS: '3' }).trainingThreads).toBe(3);
+    expect(() => readConfig({ CRAFT_TRAINING_THREADS: '0' })).toThrow('CRAFT_TRAINING_THREADS');
   });
 
   it('reads which addresses may be called', () => {

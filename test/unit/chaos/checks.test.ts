@@ -24,6 +24,7 @@ function call(changes: Partial<Reservation>): Reservation {
     generation: 1,
     chunk: 0,
     epoch: 1,
+    worker: 'w',
     amounts: CALL,
     createdAt: 1000,
     closedAt: 1100,
@@ -144,6 +145,8 @@ describe('image queries that were paid twice', () => {
     expect(paidTwice([figures], [during], 0, false)).toEqual({ paidTwice: 32, allowed: 32 });
     expect(paidTwice([figures], [{ ...during, jobIds: ['job'] }], 0, false).allowed).toBe(32);
     expect(paidTwice([figures], [{ ...during, jobIds: ['another'] }], 0, false).allowed).toBe(0);
+    expect(paidTwice([figures], [{ ...during, workers: ['w'] }], 0, false).allowed).toBe(32);
+    expect(paidTwice([figures], [{ ...during, workers: ['another'] }], 0, false).allowed).toBe(0);
     // Two interruptions of one call are one call.
     expect(paidTwice([figures], [during, { from: 1700, to: 1710 }], 0, false).allowed).toBe(32);
     expect(paidTwice([figures], [{ from: 1200, to: 1400 }], 0, false).allowed).toBe(0);

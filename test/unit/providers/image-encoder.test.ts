@@ -122,3 +122,22 @@ describe('an image that is scaled', () => {
     expect(info.channels).toBe(3);
   });
 });
+
+describe('what is kept of images', () => {
+  it('is bounded for all providers together: of the one that keeps most it is let go', async () => {
+    const bytes = Buffer.alloc(40 * 1024 * 1024);
+    const encoders = Array.from({ length: 5 }, () => new ImageEncoder(undefined));
+    const images = encoders.map((_, index) => imageOf(index === 2 ? Buffer.alloc(bytes.length + 3) : bytes));
+    for (const [index, encoder] of encoders.entries()) await encoder.base64(images[index]);
+    // Whoever made the fifth one has not been told yet when that is counted.
+    await new Promise(setImmediate);
+    for (const [index, encoder] of encoders.entries()) if (index !== 2) await encoder.base64(images[index]);
+    expect(images.map(({ reads }) => reads)).toEqual([1, 1, 1, 1, 1]);
+    await encoders[2].base64(images[2]);
+    expect(images[2].reads).toBe(2);
+    for (const encoder of encoders) encoder.clear();
+    await encoders[0].base64(images[0]);
+    expect(images[0].reads).toBe(2);
+    encoders[0].clear();
+  });
+});

@@ -226,3 +226,21 @@ describe('Transport', () => {
     expect(served).toBe(2);
   });
 });
+
+describe('A pause for which the provider asked', () => {
+  it('is waited for, until somebody knows that it is over', async () => {
+    let asked = 0;
+    const url = await serve((_request, response) => {
+      asked++;
+      if (asked === 1) response.writeHead(429, { 'retry-after': '500' }).end();
+      else response.end('ok');
+    });
+    const transport = open(url);
+    expect(await failureOf(transport.send(GET))).toMatchObject({ code: 'provider_rate_limited' });
+    const second = transport.send(GET);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(asked).toBe(1);
+    transport.endHold();
+    expect((await second).body.toString()).toBe('ok');
+  });
+});
