@@ -59,7 +59,7 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
       jobQueries,
       events,
       adapters: new AdapterStore(database, ledger, providers),
-      predictor: new Predictor(database, ledger, providers, worker),
+      predictor: new Predictor(database, ledger, providers, worker, config.predictBatchMs),
       testQuery: (id, query) => testProvider(core, id, query),
       ledger,
       async checkReady() {

@@ -14,7 +14,7 @@ README.md lists the environment variables.
 `;
 
 // Each command is loaded when it is asked for: a worker needs no HTTP server, the provider needs no database.
-async function run(command: string | undefined, argument: string | undefined): Promise<void> {
+async function run(command: string | undefined): Promise<void> {
   switch (command) {
     case 'start':
       return (await import('./commands/start.js')).start(readConfig());
@@ -28,8 +28,8 @@ async function run(command: string | undefined, argument: string | undefined): P
       return (await import('./commands/migrate.js')).migrate(readConfig());
     case 'demo':
       return (await import('./commands/demo.js')).demo(readConfig());
-    case 'train-job':
-      return (await import('./commands/train-job.js')).trainJob(readConfig(), argument ?? '');
+    case 'train-jobs':
+      return (await import('./commands/train-jobs.js')).trainJobs(readConfig());
     case 'help':
     case '--help':
     case '-h':
@@ -41,7 +41,7 @@ async function run(command: string | undefined, argument: string | undefined): P
   }
 }
 
-run(process.argv[2], process.argv[3]).catch((error: unknown) => {
+run(process.argv[2]).catch((error: unknown) => {
   const text = error instanceof ConfigError ? error.message : error instanceof Error ? error.stack : String(error);
   process.stderr.write(`${text}\n`);
   process.exit(1);

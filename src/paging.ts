@@ -21,10 +21,14 @@ export function toPage<Row>(rows: Row[], limit: number): Page<Row> {
 export const NEWEST_FIRST = [{ createdAt: 'desc' as const }, { id: 'desc' as const }];
 
 /** Rows that come after `cursor` when the newest come first. */
-export function olderThan(cursor: { createdAt: Date; id: string }) {
-  return {
-    OR: [{ createdAt: { lt: cursor.createdAt } }, { createdAt: cursor.createdAt, id: { lt: cursor.id } }],
-  };
+export function olderThan({ createdAt, id }: { createdAt: Date; id: string }) {
+  // The first condition follows from the second; it is the one by which an index is entered at the cursor.
+  return { createdAt: { lte: createdAt }, OR: [{ createdAt: { lt: createdAt } }, { createdAt, id: { lt: id } }] };
+}
+
+/** Rows that come after `cursor` when the oldest come first. */
+export function newerThan({ createdAt, id }: { createdAt: Date; id: string }) {
+  return { createdAt: { gte: createdAt }, OR: [{ createdAt: { gt: createdAt } }, { createdAt, id: { gt: id } }] };
 }
 
 export function badCursor(after: string): InvalidRequestError {

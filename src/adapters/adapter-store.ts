@@ -1,4 +1,4 @@
-import type { LearnedPrompt } from '../craft/trainer.js';
+import type { AdapterWeights } from '../craft/trainer.js';
 import type { Database, Prisma } from '../db/client.js';
 import type { Adapter } from '../db/generated/client.js';
 import { InvalidRequestError, NotFoundError } from '../errors.js';
@@ -8,6 +8,7 @@ import { badCursor, NEWEST_FIRST, olderThan, type Page, type PageRequest } from 
 import type { ProviderInfo } from '../providers/provider-row.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import { decodeAdapter } from './adapter-file.js';
+import { isLinear } from './adapter-head.js';
 
 /** An adapter without its weights. */
 export type AdapterInfo = Omit<Adapter, 'weights'> & { providerName: string };
@@ -68,7 +69,7 @@ export class AdapterStore {
         message: `The adapter belongs to provider "${name}", which is not registered here. Register it, or name another as "model".`,
       });
     }
-    requireFit(weights.prompt, provider);
+    requireFit(weights, provider);
     const id = `ft:${provider.name}:${options.suffix ?? ''}:${newId('').slice(0, 12)}`;
     await this.database.$transaction(async (tx) => {
       await tx.adapter.create({
@@ -100,12 +101,20 @@ function toInfo(row: Omit<Adapter, 'weights'> & { provider: { name: string } }):
   return { ...adapter, providerName: provider.name };
 }
 
-/** @throws InvalidRequestError when the provider does not take such a prompt */
-function requireFit(prompt: LearnedPrompt, { name, capabilities }: ProviderInfo): void {
-  const { contextTokens, contextWidth, promptSpace, promptSpaces = [promptSpace] } = capabilities;
+/** @throws InvalidRequestError when the provider does not take such a prompt, or does not answer what the head reads */
+function requireFit({ prompt, head }: AdapterWeights, { name, capabilities }: ProviderInfo): void {
+  const { returns, contextTokens, contextWidth, promptSpace, promptSpaces = [promptSpace] } = capabilities;
   const refuse = (message: string) => {
     throw new InvalidRequestError({ code: 'adapter_does_not_fit', param: 'model', message });
   };
+  const embeds = returns === 'embeddings';
+  if (isLinear(head) && (head.inputs.kind === 'embedding') !== embeds) {
+    refuse(
+      embeds
+        ? `The adapter's head reads scores of labels, but provider "${name}" answers embeddings. Name one that scores labels.`
+        : `The adapter's head reads embeddings of images, but provider "${name}" scores labels. Name one that embeds.`,
+    );
+  }
   if (!promptSpaces.includes(prompt.space)) {
     refuse(
       `The adapter has a ${prompt.space} prompt, but provider "${name}" takes ${promptSpaces.join(' and ')} ones.`,

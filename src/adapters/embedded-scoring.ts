@@ -12,7 +12,7 @@ const PATIENCE_MS = 30_000;
 /**
  * Logits of a provider that embeds: what was embedded before is not asked for again.
  * @param texts brings the embeddings [C, D] of the prompt's texts
- * @returns [N, C]
+ * @returns logits [N, C], and the embeddings that they were computed with [N, D]
  */
 export async function embeddedLogits(
   store: ImageEmbeddings,
@@ -31,7 +31,7 @@ export async function embeddedLogits(
     classCount: number;
   },
   texts: () => Float32Array | Promise<Float32Array>,
-): Promise<Float32Array> {
+): Promise<{ logits: Float32Array; embeddings: Float32Array }> {
   const wanted = { images, sizes, limits, concurrency: provider.limits.concurrency };
   const claimant = { owner: randomUUID(), patienceMs: PATIENCE_MS };
   await store.bring(provider, wanted, claimant, async (call) => {
@@ -50,5 +50,6 @@ export async function embeddedLogits(
   const textEmbeddings = await texts();
   const loaded = await store.load(provider, images);
   if (!loaded || textEmbeddings.length !== classCount * loaded.width) throw unequalEmbeddings(provider.name);
-  return cosineLogits(loaded.values, textEmbeddings, loaded.width, provider.scale);
+  const logits = cosineLogits(loaded.values, textEmbeddings, loaded.width, provider.scale);
+  return { logits, embeddings: loaded.values };
 }

@@ -35,6 +35,8 @@ export interface ScoringOrder {
 export interface Scored {
   /** [N, C] */
   logits: Float32Array;
+  /** [N, D] of the images, where the provider embeds. */
+  embeddings?: Float32Array;
   /** What was spent on them. */
   usage: QueryAmounts;
   /** [C, D] of the prompt's texts, where they were asked for. */
@@ -47,17 +49,17 @@ export interface Scored {
  */
 export async function scoreImages(ledger: Ledger, embeddings: ImageEmbeddings, order: ScoringOrder): Promise<Scored> {
   const { provider, images } = order;
-  const limits = callLimits(provider, { space: spaceOf(order.prompt), ...textsOf(order) }, order.classesParam);
+  const limits = questionLimits(order);
   const sizes = sentSizes(provider.capabilities, images);
   const imageLimits = provider.kind === 'embedding' ? imageCallLimits(provider) : limits;
-  requireImagesFit(provider, sizes, imageLimits);
+  requireImagesFit(order, imageLimits);
   const meter = new Meter(ledger, order);
   let asked: Float32Array | undefined;
   const texts = async () => {
     asked = await textEmbeddings(order, meter, limits);
     return asked;
   };
-  const logits =
+  const scored =
     provider.kind === 'embedding'
       ? await embeddedLogits(
           embeddings,
@@ -65,8 +67,8 @@ export async function scoreImages(ledger: Ledger, embeddings: ImageEmbeddings, o
           { provider, images, sizes, limits: imageLimits, classCount: order.classes.names.length },
           () => order.textEmbeddings ?? texts(),
         )
-      : await directLogits(order, meter, sizes, limits);
-  return { logits, usage: meter.usage, ...(asked ? { textEmbeddings: asked } : {}) };
+      : { logits: await directLogits(order, meter, sizes, limits) };
+  return { ...scored, usage: meter.usage, ...(asked ? { textEmbeddings: asked } : {}) };
 }
 
 /** Sends calls under the ledger and adds up what they draw. */
@@ -105,6 +107,8 @@ export class Meter {
       {
         ...call,
         reservation,
+        // The reservation is on disk, and counts until it is settled: the caller need not wait for that.
+        settleLater: true,
         send: () => call.send({ idempotencyKey: key, patienceMs: PREDICTION_RETRIES.maxRetryAfterMs }),
       },
       { ...PREDICTION_RETRIES, maxAttempts: this.order.attempts ?? PREDICTION_RETRIES.maxAttempts },
@@ -163,8 +167,18 @@ function textsOf({ prompt, classes }: ScoringOrder) {
   return { classes, templateBytes: prompt.kind === 'template' ? Buffer.byteLength(prompt.templates[0]) : 0 };
 }
 
-/** @throws PayloadTooLargeError */
-function requireImagesFit(provider: Provider, sizes: number[], limits: CallLimits): void {
+function questionLimits(order: ScoringOrder): CallLimits {
+  return callLimits(order.provider, { space: spaceOf(order.prompt), ...textsOf(order) }, order.classesParam);
+}
+
+/** How the calls that carry the images are cut. @throws InvalidRequestError when there are too many classes */
+export function imageLimitsOf(order: ScoringOrder): CallLimits {
+  return order.provider.kind === 'embedding' ? imageCallLimits(order.provider) : questionLimits(order);
+}
+
+/** @throws PayloadTooLargeError naming the image that no call has room for */
+export function requireImagesFit({ provider, images }: ScoringOrder, limits: CallLimits): void {
+  const sizes = sentSizes(provider.capabilities, images);
   const largest = largestImageBytes(limits);
   const tooLarge = sizes.findIndex((size) => size > largest);
   if (tooLarge < 0) return;

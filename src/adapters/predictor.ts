@@ -1,15 +1,21 @@
-import { refineLogits } from '../craft/head-weights.js';
 import type { LearnedPrompt } from '../craft/trainer.js';
 import type { Database } from '../db/client.js';
 import { ImageEmbeddings } from '../embeddings/image-embeddings.js';
+import { InvalidRequestError } from '../errors.js';
 import type { Ledger } from '../ledger/ledger.js';
 import { ReservationRefusedError } from '../ledger/reservation.js';
+import { mapConcurrent } from '../providers/map-concurrent.js';
 import type { ClassTexts, Prompts, Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
 import type { ProviderStore } from '../providers/provider-store.js';
+import { ImageViews } from '../views/image-views.js';
+import type { Transform } from '../views/transforms.js';
 import { type AdapterDescription, type AdapterFile, decodeAdapter } from './adapter-file.js';
+import { isLinear } from './adapter-head.js';
 import { adapterNotFound } from './adapter-store.js';
 import { type Scored, scoreImages } from './metered-scoring.js';
+import { PredictBatches } from './predict-batches.js';
 import { type LabelScore, rankLabels } from './ranking.js';
+import { readAnswer } from './refined-answer.js';
 
 export interface Prediction {
   predictions: LabelScore[];
@@ -31,6 +37,12 @@ interface WarmAdapter {
   checkedAt: number;
 }
 
+/** Views that one prediction averages over at most. */
+export const MOST_PREDICTION_VIEWS = 16;
+/** Image queries that one prediction asks at most. */
+const MOST_QUERIES = 4096;
+/** Views that are made at the same time. */
+const MADE_AT_ONCE = 8;
 /** How long a warm adapter is used before Postgres is asked whether its provider's record has changed. */
 const RECHECK_MS = 10_000;
 const WARM_ADAPTERS = 256;
@@ -41,14 +53,24 @@ export class Predictor {
   /** In order of last use, oldest first. */
   private readonly warm = new Map<string, WarmAdapter>();
   private readonly embeddings: ImageEmbeddings;
+  private readonly views = new ImageViews();
+  private readonly batches: PredictBatches;
 
+  /** @param batchMs how long a prediction waits for others of its adapter at most */
   constructor(
     private readonly database: Database,
     private readonly ledger: Ledger,
     private readonly providers: ProviderStore,
     private readonly worker: string,
+    batchMs: number,
   ) {
     this.embeddings = new ImageEmbeddings(database);
+    this.batches = new PredictBatches((order) => scoreImages(ledger, this.embeddings, order), batchMs);
+  }
+
+  /** Says that a prediction is being read, so that others wait for it; to be undone when it has been. */
+  expect(id: string): () => void {
+    return this.batches.expect(id);
   }
 
   /**
@@ -58,21 +80,22 @@ export class Predictor {
   async predict(
     id: string,
     images: ProviderImage[],
-    options: { topK: number; blackBox: boolean; apiKeyId: string | null },
+    options: { topK: number; blackBox: boolean; views?: number; apiKeyId: string | null },
   ): Promise<PredictionAnswer> {
     const warm = await this.adapter(id);
     const { adapterId, file, provider } = warm;
     const { weights, about, textEmbeddings } = file;
     const { classes } = about;
+    const views = viewsOf(file, options.views ?? 1);
     let scored: Scored;
     try {
-      scored = await scoreImages(this.ledger, this.embeddings, {
+      scored = await this.batches.score(id, {
         provider,
         prompt: promptOf(weights.prompt),
         classes: classTextsOf(file),
         textEmbeddings: usable(textEmbeddings, about, provider),
         classesParam: null,
-        images,
+        images: await this.viewed(images, views, about.transforms ?? ['identity']),
         accountId: adapterId,
         purpose: 'predict',
         guard: { kind: 'live_adapter' },
@@ -94,8 +117,9 @@ export class Predictor {
         textEmbeddings: scored.textEmbeddings,
       };
     }
-    const refined = rankLabels(refineLogits(weights.head, scored.logits), classes, options.topK);
-    const unrefined = options.blackBox ? rankLabels(scored.logits, classes, options.topK) : null;
+    const answer = readAnswer(weights.head, scored, views);
+    const refined = rankLabels(answer.refined, classes, options.topK);
+    const unrefined = options.blackBox ? rankLabels(answer.blackBox, classes, options.topK) : null;
     return {
       data: refined.map((predictions, i) => ({
         predictions,
@@ -103,6 +127,25 @@ export class Predictor {
       })),
       usage: scored.usage,
     };
+  }
+
+  /** What is asked about every image, one image after another: its views, each in all transforms. */
+  private async viewed(images: ProviderImage[], views: number, transforms: Transform[]): Promise<ProviderImage[]> {
+    if (views * transforms.length === 1) return images;
+    const each = views * transforms.length;
+    if (images.length * each > MOST_QUERIES) {
+      throw new InvalidRequestError({
+        code: 'too_many_image_queries',
+        param: views > 1 ? 'views' : 'images',
+        message: `${images.length} images would be ${images.length * each} image queries; a prediction asks ${MOST_QUERIES} at most. Send fewer images at once${views > 1 ? ', or ask for fewer views' : ''}.`,
+      });
+    }
+    const viewed: ProviderImage[] = new Array(images.length * each);
+    await mapConcurrent([...viewed.keys()], MADE_AT_ONCE, async (at) => {
+      const view = Math.floor((at % each) / transforms.length);
+      viewed[at] = await this.views.view(images[Math.floor(at / each)], view, transforms[at % transforms.length]);
+    });
+    return viewed;
   }
 
   /** The provider's answer without any training, under its own template or another. */
@@ -178,6 +221,18 @@ function promptOf(prompt: LearnedPrompt): Prompts {
   return { kind: 'context', count: 1, values: prompt.context };
 }
 
-function classTextsOf({ about: { classes: names, descriptions } }: AdapterFile): ClassTexts {
-  return descriptions ? { names, descriptions } : { names };
+/** The classes, then the probe labels. */
+function classTextsOf({ about: { classes, descriptions, probes = [] } }: AdapterFile): ClassTexts {
+  const names = [...classes, ...probes];
+  return descriptions ? { names, descriptions: [...descriptions, ...probes.map(() => null)] } : { names };
+}
+
+/** @throws InvalidRequestError when views are asked for that the adapter has not learned from */
+function viewsOf({ weights }: AdapterFile, asked: number): number {
+  if (asked === 1 || isLinear(weights.head)) return asked;
+  throw new InvalidRequestError({
+    code: 'views_not_supported',
+    param: 'views',
+    message: 'This adapter was trained by strategy "paper", which knows images as they are. Leave views out.',
+  });
 }

@@ -5,6 +5,7 @@ import type { Database, Prisma } from '../db/client.js';
 import type { File as FileRow } from '../db/generated/client.js';
 import { InvalidRequestError, NotFoundError } from '../errors.js';
 import { newId } from '../ids.js';
+import { newerThan, olderThan } from '../paging.js';
 import type { ClassTexts } from './class-texts.js';
 import { Dataset } from './dataset.js';
 import { type DatasetFormat, detectFormat, MEDIA_TYPES } from './detect-format.js';
@@ -200,10 +201,8 @@ export class DatasetStore {
         message: 'after must be the id of a file that a list has shown.',
       });
     }
-    const side = order === 'asc' ? 'gt' : 'lt';
-    return {
-      OR: [{ createdAt: { [side]: last.createdAt } }, { createdAt: last.createdAt, id: { [side]: after } }],
-    };
+    const cursor = { createdAt: last.createdAt, id: after };
+    return order === 'asc' ? newerThan(cursor) : olderThan(cursor);
   }
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { InvalidRequestError, PayloadTooLargeError } from '../errors.js';
 import { decodeBase64, isRemoteUrl } from './data-uri.js';
-import { ImageRefused, inspectImage } from './image-check.js';
+import { type ImageFacts, ImageRefused, inspectImage } from './image-check.js';
 import { type ImageLimits, MAX_REQUEST_PIXELS } from './limits.js';
 
 /** An image of a request that decodes. */
@@ -76,9 +76,27 @@ export class PixelCount {
   }
 }
 
+/** What images turned out to be, by their SHA-256: what was decoded before need not be again. Oldest use first. */
+const inspected = new Map<string, ImageFacts>();
+const REMEMBERED = 20_000;
+
 async function describe(bytes: Buffer, limits: ImageLimits): Promise<CheckedImage> {
-  const facts = await inspectImage(bytes, limits);
-  return { bytes, sha256: createHash('sha256').update(bytes).digest('hex'), ...facts };
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
+  const known = inspected.get(sha256);
+  const facts = known && isWithin(known, bytes, limits) ? known : await inspectImage(bytes, limits);
+  inspected.delete(sha256);
+  inspected.set(sha256, facts);
+  if (inspected.size > REMEMBERED) inspected.delete(inspected.keys().next().value ?? '');
+  return { bytes, sha256, ...facts };
+}
+
+/** One that was inspected under wider limits is inspected again, for the error. */
+function isWithin(
+  { width, height }: ImageFacts,
+  bytes: Buffer,
+  { maxImageBytes, maxImagePixels }: ImageLimits,
+): boolean {
+  return bytes.length <= maxImageBytes && width * height <= maxImagePixels;
 }
 
 async function refusing(param: string, work: () => Promise<CheckedImage>): Promise<CheckedImage> {

@@ -6,6 +6,8 @@ import { showProgress } from './progress.js';
 
 const EXAMPLE = 'fluent-contrast-subgroups';
 const SPLIT = 'seed-1';
+/** What the default strategy may spend, and the published algorithm. */
+const QUERIES_PER_IMAGE = 8;
 const PROMPT_EVALUATIONS = 8000;
 const POLL_MS = 500;
 /** What the tuned adapter must gain over the black box alone. */
@@ -20,7 +22,7 @@ interface Job {
   progress: { generation: number; generations: number };
   metrics: { current: { train_accuracy: number } | null };
   budget: Record<(typeof UNITS)[number], { limit: number | null; used: number }>;
-  plan: { total: Counts };
+  plan: { strategy: string; total: Counts };
   fine_tuned_model: string | null;
   error: { message: string } | null;
 }
@@ -45,45 +47,54 @@ export async function runDemo(server: {
   const file = await client.upload<{ id: string }>('/v1/files', `${EXAMPLE}.jsonl`, toJsonl(example.train));
   say(`   ${file.id}`);
 
-  say(`2. Train against the black box "${provider.name}" with at most ${PROMPT_EVALUATIONS} prompt evaluations`);
-  const job = await train(client, file.id, provider.name);
-  say(`   ${job.id} succeeded: ${job.fine_tuned_model}`);
+  const queries = QUERIES_PER_IMAGE * example.train.length;
+  say(`2. Train against the black box "${provider.name}" with at most ${queries} image queries`);
+  const economy = await train(client, file.id, provider.name, { budget: { max_image_queries: queries } });
+  say(`3. Train by the published algorithm with at most ${PROMPT_EVALUATIONS} prompt evaluations`);
+  const paper = await train(client, file.id, provider.name, {
+    strategy: 'paper',
+    budget: { max_prompt_evaluations: PROMPT_EVALUATIONS },
+  });
 
-  say(`3. Predict ${example.test.length} images that training never saw`);
+  say(`4. Predict ${example.test.length} images that training never saw`);
   const zeroShot = await heldOutAccuracy(example, (images) =>
     client.post<Prediction>(`/v1/providers/${provider.id}/zero_shot`, { images, labels: example.classes, top_k: 1 }),
   );
-  const tuned = await heldOutAccuracy(example, (images) =>
-    client.post<Prediction>(`/v1/adapters/${job.fine_tuned_model}/predict`, { images, top_k: 1 }),
-  );
-  const gain = tuned - zeroShot;
-  say(`   zero-shot accuracy  ${zeroShot.toFixed(2)} %`);
-  say(`   tuned accuracy      ${tuned.toFixed(2)} %  (${gain >= 0 ? '+' : ''}${gain.toFixed(2)} points)`);
+  say(`   zero-shot           ${zeroShot.toFixed(2)} %`);
+  const gains: number[] = [];
+  for (const job of [economy, paper]) {
+    const tuned = await heldOutAccuracy(example, (images) =>
+      client.post<Prediction>(`/v1/adapters/${job.fine_tuned_model}/predict`, { images, top_k: 1 }),
+    );
+    gains.push(tuned - zeroShot);
+    const spent = job.budget.image_queries.used.toLocaleString('en');
+    say(`   ${job.plan.strategy.padEnd(18)}  ${tuned.toFixed(2)} %  after ${spent} image queries`);
+  }
 
   const [shown] = example.test;
-  const one = await client.post<Prediction>(`/v1/adapters/${job.fine_tuned_model}/predict`, {
+  const one = await client.post<Prediction>(`/v1/adapters/${economy.fine_tuned_model}/predict`, {
     images: [toDataUri(shown.bytes)],
   });
-  say(`   ${shown.path} is "${shown.label}"; the adapter says:`);
+  say(`   ${shown.path} is "${shown.label}"; the ${economy.plan.strategy} adapter says:`);
   for (const { label, score } of one.data[0].predictions)
     say(`     ${(score * 100).toFixed(1).padStart(5)} %  ${label}`);
 
   const equal = await compareSpending(client, server.provider, { provider, before }, say);
-  const gained = gain >= MINIMUM_GAIN_POINTS;
-  if (!gained) say(`The adapter gained less than ${MINIMUM_GAIN_POINTS} points.`);
+  const gained = gains.every((gain) => gain >= MINIMUM_GAIN_POINTS);
+  if (!gained) say(`An adapter gained less than ${MINIMUM_GAIN_POINTS} points.`);
   say(
     equal && gained ? 'Done: it learned, and not a query was miscounted.' : 'The demo did not come out as it should.',
   );
   return equal && gained;
 }
 
-async function train(client: Client, trainingFile: string, model: string): Promise<Job> {
+async function train(client: Client, trainingFile: string, model: string, craft: object): Promise<Job> {
   let job = await client.post<Job>('/v1/fine_tuning/jobs', {
     model,
     training_file: trainingFile,
     seed: 1,
     suffix: 'demo',
-    method: { type: 'craft', craft: { budget: { max_prompt_evaluations: PROMPT_EVALUATIONS } } },
+    method: { type: 'craft', craft },
   });
   const progress = showProgress(job.progress.generations);
   while (job.status === 'queued' || job.status === 'running') {
@@ -93,6 +104,7 @@ async function train(client: Client, trainingFile: string, model: string): Promi
   }
   progress.stop();
   if (job.status !== 'succeeded') throw new Error(`The job ended ${job.status}: ${job.error?.message}`);
+  process.stdout.write(`   ${job.id} succeeded: ${job.fine_tuned_model}\n`);
   return job;
 }
 
@@ -109,7 +121,7 @@ async function compareSpending(
 ): Promise<boolean> {
   const { usage } = await client.get<{ usage: Counts }>(`/v1/providers/${start.provider.id}`);
   const after = await served(reference);
-  say('4. Queries spent                 our ledger    counted by the provider');
+  say('5. Queries spent                 our ledger    counted by the provider');
   let equal = true;
   for (const unit of UNITS) {
     const ours = usage[unit] - start.provider.usage[unit];

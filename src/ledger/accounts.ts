@@ -127,7 +127,7 @@ export function limitColumns(limits: Partial<QueryLimits>) {
   };
 }
 
-export function toBalance(row: LedgerAccount): Balance {
+export function toBalance(row: Omit<LedgerAccount, 'id' | 'kind' | 'providerId' | 'projectId' | 'createdAt'>): Balance {
   const unit = (limit: bigint | null, used: bigint, reserved: bigint): UnitBalance => ({
     limit: limit === null ? null : Number(limit),
     used: Number(used),

@@ -28,11 +28,13 @@ const PASSING = /^(08...|57P0[1-5]|40P01|40001|53300|23505)$/;
 export class LedgerConnection {
   private readonly pool: pg.Pool;
 
-  constructor(connectionString: string) {
+  /** @param commit `unawaited`: statements answer before what they did is on disk */
+  constructor(connectionString: string, commit: 'awaited' | 'unawaited' = 'awaited') {
+    const commitOption = commit === 'unawaited' ? '-c synchronous_commit=off' : '';
     const session = splitSessionOptions(connectionString);
     this.pool = new pg.Pool({
       connectionString: session.connectionString,
-      options: `${session.options} ${PLAN_ONCE}`.trim(),
+      options: `${session.options} ${PLAN_ONCE} ${commitOption}`.trim(),
       // One for those who reserve, one for those who settle.
       max: 2,
       application_name: 'craft-ledger',

@@ -67,32 +67,6 @@ export async function* allEntries(database: Database, accountId: string): AsyncG
   }
 }
 
-/** What entries of each state count for; their sums are the account's used (settled, unknown) and reserved. */
-export async function totalsByState(
-  database: Database,
-  accountId: string,
-): Promise<Record<EntryState, QueryAmounts & { entries: number }>> {
-  const rows = await database.$queryRaw<
-    { state: EntryState; entries: bigint; p: bigint; i: bigint; r: bigint; c: bigint }[]
-  >`
-    SELECT state, count(*) AS entries, sum(prompt_evaluations)::bigint AS p,
-      sum(CASE WHEN state = 'settled' THEN coalesce(billed_image_queries, image_queries) ELSE image_queries END)::bigint AS i,
-      sum(CASE WHEN state = 'settled' THEN coalesce(billed_requests, requests) ELSE requests END)::bigint AS r,
-      sum(CASE WHEN state = 'settled' THEN coalesce(billed_cost_micro_usd, cost_micro_usd) ELSE cost_micro_usd END)::bigint AS c
-    FROM ledger_reservations WHERE account_id = ${accountId} GROUP BY state`;
-  const of = (state: EntryState) => {
-    const row = rows.find((candidate) => candidate.state === state);
-    return {
-      entries: Number(row?.entries ?? 0n),
-      promptEvaluations: Number(row?.p ?? 0n),
-      imageQueries: Number(row?.i ?? 0n),
-      requests: Number(row?.r ?? 0n),
-      costMicroUsd: Number(row?.c ?? 0n),
-    };
-  };
-  return { reserved: of('reserved'), settled: of('settled'), released: of('released'), unknown: of('unknown') };
-}
-
 function toEntry(row: Row): LedgerEntry {
   const reserved: QueryAmounts = {
     promptEvaluations: Number(row.promptEvaluations),

@@ -13,7 +13,9 @@ import {
   UNITS,
 } from './accounts.js';
 import { Batcher } from './batcher.js';
+import { closingRow } from './closing-row.js';
 import { isImpossible, LedgerConnection } from './connection.js';
+import { LateClosings } from './late-closings.js';
 import {
   type Closing,
   DeadlinePassedError,
@@ -66,6 +68,7 @@ const UNIT_OF: Record<string, keyof QueryAmounts> = {
 
 export class Ledger {
   private readonly connection: LedgerConnection;
+  private readonly unawaited: LedgerConnection;
   private readonly reserving = new Batcher<ReservationRequest & { token: string }, ReserveRow>(
     (requests) => this.reserveAll(requests),
     (batch) => batch.length < LARGEST_BATCH,
@@ -78,16 +81,19 @@ export class Ledger {
       [...batch, item].reduce((sum, { closing }) => sum + answerBytes(closing), 0) <= LARGEST_BATCH_BYTES,
     isImpossible,
   );
+  private readonly late = new LateClosings<CloseItem>((items) => this.closeLate(items));
 
   constructor(
     private readonly database: Database,
     connectionString: string,
   ) {
     this.connection = new LedgerConnection(connectionString);
+    this.unawaited = new LedgerConnection(connectionString, 'unawaited');
   }
 
   async close(): Promise<void> {
-    await this.connection.close();
+    await this.late.done();
+    await Promise.all([this.connection.close(), this.unawaited.close()]);
   }
 
   /** Opens the account of a job or adapter, inside the transaction that creates its owner. */
@@ -183,6 +189,17 @@ export class Ledger {
     return this.closing.submit({ reservation, closing: { state: 'settled', ...outcome } });
   }
 
+  /**
+   * As {@link settle}, of a call whose caller is not kept waiting. Should this process die first, the reservation is left
+   * unknown: it counts in any case. Balances that are read here are those after it.
+   */
+  settleLater(
+    reservation: Reservation,
+    outcome: Omit<Closing & { state: 'settled' }, 'state' | 'answer' | 'embeddings'>,
+  ) {
+    this.late.add({ reservation, closing: { state: 'settled', ...outcome } });
+  }
+
   /** It is certain that the call was not billed: its amounts return to the budget, unless an earlier attempt may have been. */
   async release(reservation: Reservation, reason: string): Promise<boolean> {
     return this.closing.submit({ reservation, closing: { state: 'released', reason } });
@@ -225,6 +242,7 @@ export class Ledger {
   }
 
   async balances(accountIds: string[]): Promise<Map<string, Balance>> {
+    await this.late.done();
     return this.balancesIn(this.database, accountIds);
   }
 
@@ -235,12 +253,21 @@ export class Ledger {
 
   /** A provider's budget: in total, and of today. */
   async providerBalances(providerId: string): Promise<{ total: Balance; today: Balance }> {
-    const today = await todaysAccountId(this.database, providerId);
-    const balances = await this.balances([providerId, today, dayLimitsId(providerId)]);
-    const ofToday = balances.get(today) ?? balances.get(dayLimitsId(providerId));
-    const total = balances.get(providerId);
-    if (!total || !ofToday) throw new Error(`No ledger accounts of ${providerId}`);
-    return { total, today: ofToday };
+    return (await this.balancesOfProviders([providerId])).get(providerId)!;
+  }
+
+  /** The same of several. */
+  async balancesOfProviders(providerIds: string[]): Promise<Map<string, { total: Balance; today: Balance }>> {
+    const day = await todayIs(this.database);
+    const accountsOf = (id: string) => [id, `${id}@${day}`, dayLimitsId(id)];
+    const balances = await this.balances(providerIds.flatMap(accountsOf));
+    const of = (id: string): [string, { total: Balance; today: Balance }] => {
+      const [total, today, dayLimits] = accountsOf(id).map((account) => balances.get(account));
+      const ofToday = today ?? dayLimits;
+      if (!total || !ofToday) throw new Error(`No ledger accounts of ${id}`);
+      return [id, { total, today: ofToday }];
+    };
+    return new Map(providerIds.map(of));
   }
 
   /** Accounts whose figures are not the sums of their reservations. There are none, ever. */
@@ -284,27 +311,10 @@ export class Ledger {
   private async closeAll(items: CloseItem[]): Promise<boolean[]> {
     const answers: Buffer[] = [];
     const closings = items.map(({ reservation, closing }, ord) => {
-      const { billed, answer, embeddings } = closing.state === 'settled' ? closing : {};
+      const { answer, embeddings } = closing.state === 'settled' ? closing : {};
       const kept = answer?.logits ?? embeddings?.values;
       if (kept) answers.push(Buffer.from(kept.buffer, kept.byteOffset, kept.byteLength));
-      return {
-        ord,
-        id: String(reservation.id),
-        attempt: reservation.attempt,
-        epoch: reservation.epoch,
-        state: closing.state,
-        reason: closing.reason ?? null,
-        billed_i: billed?.imageQueries ?? null,
-        billed_r: billed?.requests ?? null,
-        billed_c: billed?.costMicroUsd ?? null,
-        call_hash: answer ? Buffer.from(answer.callHash).toString('hex') : null,
-        answer: kept ? answers.length : null,
-        billed_in: billed?.tokens?.inputTokens ?? null,
-        billed_out: billed?.tokens?.outputTokens ?? null,
-        texts: closing.texts ?? null,
-        space: embeddings?.space ?? null,
-        images: embeddings?.images ?? null,
-      };
+      return closingRow(reservation, closing, ord, kept ? answers.length : null);
     });
     const parameters = answers.map((_, i) => `$${i + 2}`).join(', ');
     const [{ held }] = await this.connection.query<{ held: number[] | null }>({
@@ -315,6 +325,16 @@ export class Ledger {
     });
     const closed = new Set(held);
     return items.map((_, ord) => closed.has(ord));
+  }
+
+  private async closeLate(items: CloseItem[]): Promise<void> {
+    await this.unawaited.query({
+      name: 'ledger_close_late',
+      text: 'SELECT ledger_close($1, ARRAY[]::bytea[])',
+      values: [
+        JSON.stringify(items.map(({ reservation, closing }, ord) => closingRow(reservation, closing, ord, null))),
+      ],
+    });
   }
 
   private async closeLost(which: string, values: unknown[]): Promise<number> {
@@ -344,9 +364,13 @@ function dayLimitsId(providerId: string): string {
 
 /** By the clock of Postgres, as reservations go. */
 async function todaysAccountId(tx: Tx, providerId: string): Promise<string> {
+  return `${providerId}@${await todayIs(tx)}`;
+}
+
+async function todayIs(tx: Tx): Promise<string> {
   const [{ today }] = await tx.$queryRaw<{ today: string }[]>`
     SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS today`;
-  return `${providerId}@${today}`;
+  return today;
 }
 
 function answerBytes(closing: Closing): number {

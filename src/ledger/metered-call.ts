@@ -20,6 +20,8 @@ export interface MeteredCall<Answer> {
   keepEmbeddings?(answer: Answer): PaidEmbeddings;
   /** Texts that it has embedded. */
   texts?: number;
+  /** The answer does not wait for a settlement that stores nothing with it. */
+  settleLater?: boolean;
 }
 
 /** How often and how long a call that failed for a passing reason is tried again. */
@@ -49,12 +51,17 @@ export async function attemptCall<Answer>(ledger: Ledger, call: MeteredCall<Answ
     await closeFailed(ledger, reservation, failure, call.texts);
     throw failure;
   });
-  const settled = await ledger.settle(reservation, {
+  const outcome = {
     billed,
     answer: call.keep?.(answer),
     embeddings: call.keepEmbeddings?.(answer),
     texts: call.texts,
-  });
+  };
+  if (call.settleLater && !outcome.answer && !outcome.embeddings) {
+    ledger.settleLater(reservation, outcome);
+    return answer;
+  }
+  const settled = await ledger.settle(reservation, outcome);
   if (!settled && reservation.epoch !== null) {
     throw new ReservationRefusedError(`${call.reservation.accountId} was taken over while its provider answered.`);
   }

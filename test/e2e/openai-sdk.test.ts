@@ -53,7 +53,7 @@ function trainingRequest(budget: Record<string, number>): JobCreateParams {
     suffix: 'sdk',
     seed: 1,
     metadata: { made_by: 'the SDK' },
-    method: { type: 'craft', craft: { budget } },
+    method: { type: 'craft', craft: { strategy: 'paper', budget } },
   };
   return request as unknown as JobCreateParams;
 }

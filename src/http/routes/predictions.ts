@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import { MOST_PREDICTION_VIEWS } from '../../adapters/predictor.js';
 import { type CheckedImage, checkImageBytes, decodeImageInputs, PixelCount } from '../../datasets/image-input.js';
 import { DEFAULT_DATASET_LIMITS, type ImageLimits } from '../../datasets/limits.js';
 import type { ProviderImage } from '../../providers/provider.js';
@@ -10,6 +11,7 @@ import {
   MAX_PREDICT_IMAGES,
   predictBodySchema,
   predictionSchema,
+  predictionViews,
   toPrediction,
   zeroShotBodySchema,
 } from '../schemas/adapters.js';
@@ -23,6 +25,7 @@ const multipartForm = z.object({
     .max(MAX_PREDICT_IMAGES),
   top_k: z.int().optional(),
   black_box: z.boolean().optional(),
+  views: predictionViews,
 });
 
 /** Multipart fields are text; images come as files. */
@@ -32,6 +35,7 @@ const multipartFields = z.strictObject({
     .enum(['true', 'false'])
     .default('false')
     .transform((value) => value === 'true'),
+  views: z.coerce.number().int().min(1).max(MOST_PREDICTION_VIEWS).optional(),
 });
 
 const limits: ImageLimits = DEFAULT_DATASET_LIMITS;
@@ -51,16 +55,17 @@ export const predictionRoutes: FastifyPluginAsyncZod<{ services: Services; maxPr
         tags: ['Adapters'],
         operationId: 'predict',
         summary: 'Predict the classes of images',
-        description: `1 to ${MAX_PREDICT_IMAGES} images; one image query each. JSON with data URIs, or multipart with files.`,
+        description: `1 to ${MAX_PREDICT_IMAGES} images; one image query each, or one for each view. JSON with data URIs, or multipart with files. Predictions at the same time share provider calls, and usage is what of them is this one's share.`,
         params: z.object({ adapter_id: z.string().max(200) }),
         response: { 200: predictionSchema, ...errorResponses },
       },
     },
     async (request) => {
       const id = request.params.adapter_id;
-      const { images, topK, blackBox } = await readPredictRequest(request, maxPredictBytes);
+      const hasBeenRead = predictor.expect(id);
+      const { images, ...options } = await readPredictRequest(request, maxPredictBytes).finally(hasBeenRead);
       const { apiKeyId } = request.caller;
-      return toPrediction(id, await predictor.predict(id, images, { topK, blackBox, apiKeyId }));
+      return toPrediction(id, await predictor.predict(id, images, { ...options, apiKeyId }));
     },
   );
 
@@ -93,7 +98,7 @@ export const predictionRoutes: FastifyPluginAsyncZod<{ services: Services; maxPr
 async function readPredictRequest(request: FastifyRequest, maxBytes: number) {
   if (!request.isMultipart()) {
     const body = parseInput(predictBodySchema, request.body ?? {});
-    return { images: await decodeImages(body.images), topK: body.top_k, blackBox: body.black_box };
+    return { images: await decodeImages(body.images), topK: body.top_k, blackBox: body.black_box, views: body.views };
   }
   const fields: Record<string, unknown> = {};
   const images: ProviderImage[] = [];
@@ -111,14 +116,14 @@ async function readPredictRequest(request: FastifyRequest, maxBytes: number) {
     pixels.add(image);
     images.push(toProviderImage(image));
   }
-  const { top_k: topK, black_box: blackBox } = parseInput(multipartFields, fields);
+  const { top_k: topK, black_box: blackBox, views } = parseInput(multipartFields, fields);
   parseInput(
     z.object({ images: z.array(z.unknown()).min(1, 'Send at least one image file.').max(MAX_PREDICT_IMAGES) }),
     {
       images,
     },
   );
-  return { images, topK, blackBox };
+  return { images, topK, blackBox, views };
 }
 
 async function decodeImages(images: string[]): Promise<ProviderImage[]> {

@@ -6,7 +6,7 @@ import { DEFAULT_DATASET_LIMITS } from '../../datasets/limits.js';
 import type { ProviderImage } from '../../providers/provider.js';
 import { providerInputSchema, providerPatchSchema } from '../../providers/provider-record.js';
 import type { ProviderInfo } from '../../providers/provider-row.js';
-import { errorResponses } from '../schemas/common.js';
+import { errorResponses, pageQuery, toList } from '../schemas/common.js';
 import {
   deletedProviderSchema,
   providerListSchema,
@@ -50,15 +50,19 @@ export const providerRoutes: FastifyPluginAsyncZod<{
       schema: {
         tags: ['Providers'],
         operationId: 'listProviders',
-        summary: 'List providers',
+        summary: 'List providers, oldest first',
+        querystring: pageQuery.extend({ limit: pageQuery.shape.limit.unwrap().default(100) }),
         response: { 200: providerListSchema, ...errorResponses },
       },
     },
-    async () => ({
-      object: 'list' as const,
-      data: await Promise.all((await providers.list()).map(answer)),
-      has_more: false as const,
-    }),
+    async (request) => {
+      const page = await providers.list(request.query);
+      const balances = await ledger.balancesOfProviders(page.data.map(({ id }) => id));
+      return toList(
+        page.data.map((info) => toProvider(info, balances.get(info.id)!)),
+        page.hasMore,
+      );
+    },
   );
 
   app.get(

@@ -1,6 +1,7 @@
 import { z } from 'zod';
+
 import type { AdapterInfo } from '../../adapters/adapter-store.js';
-import type { PredictionAnswer } from '../../adapters/predictor.js';
+import { MOST_PREDICTION_VIEWS, type PredictionAnswer } from '../../adapters/predictor.js';
 import type { Balance } from '../../ledger/accounts.js';
 import { balanceSchema, listOf, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
 
@@ -41,10 +42,20 @@ const topK = z.int().min(1).max(65536).default(3).describe('How many labels to a
 
 export const MAX_PREDICT_IMAGES = MAX_IMAGES;
 
+export const predictionViews = z
+  .int()
+  .min(1)
+  .max(MOST_PREDICTION_VIEWS)
+  .optional()
+  .describe(
+    'Views of each image that the prediction averages over: 2 are the image and its mirror image. Each costs as many image queries as the job of the adapter said. 1 where it is left out.',
+  );
+
 export const predictBodySchema = z.strictObject({
   images,
   top_k: topK,
   black_box: z.boolean().default(false).describe('Also answer what the black box said before the refinement head.'),
+  views: predictionViews,
 });
 
 export const zeroShotBodySchema = z.strictObject({

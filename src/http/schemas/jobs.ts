@@ -8,18 +8,34 @@ import type { TrainingPlan } from '../../jobs/plan.js';
 import { JOB_STATUSES, type JobStatus, PAUSE_REASONS, type PauseReason } from '../../jobs/state-machine.js';
 import { BUDGET_PARAMETERS } from '../../ledger/accounts.js';
 import { NOTHING } from '../../providers/amounts.js';
+import { TRANSFORMS } from '../../views/transforms.js';
 import { balanceSchema, listOf, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
 
 const metricsSchema = z
   .object({
     generation: z.int(),
-    best_fitness: z.number().describe('Smallest loss among the candidates, in nats.'),
-    mean_fitness: z.number(),
+    best_fitness: z
+      .number()
+      .nullable()
+      .describe('Smallest loss among the candidates, in nats; null where there are none.'),
+    mean_fitness: z.number().nullable(),
     step_size: z
       .number()
-      .describe('How far the search still reaches: σ of CMA-ES; of text prompts, the spread over words from 1 to 0.'),
-    centre_loss: z.number().describe('Loss of the centre of the search on the training images.'),
-    head_loss: z.number(),
+      .nullable()
+      .describe(
+        'How far the search still reaches: σ of CMA-ES; of text prompts, the spread over words from 1 to 0; null of strategy economy.',
+      ),
+    centre_loss: z
+      .number()
+      .describe(
+        'Loss of the centre of the search on the training images; of strategy economy, the loss of the head on images that were held out, by cross-validation.',
+      ),
+    head_loss: z.number().describe('Loss of the head on the images that it was fitted to.'),
+    held_out_accuracy: z
+      .number()
+      .nullable()
+      .optional()
+      .describe('0 to 1, refined, on training images that were held out; null of strategy paper.'),
     train_accuracy: z.number().describe('0 to 1, refined.'),
     black_box_train_accuracy: z.number().describe('0 to 1, before the refinement head.'),
     validation_accuracy: z.number().nullable().describe('0 to 1, refined; null without validation images.'),
@@ -34,11 +50,22 @@ const metricsSchema = z
 
 const planSchema = z
   .object({
-    generations: z.int(),
+    strategy: z.enum(['paper', 'economy']),
+    strategy_reason: z.string().nullable().describe('Why it was picked.'),
+    generations: z
+      .int()
+      .describe('Of strategy economy: image queries of each training image, one for each transform of each view.'),
+    probe_labels: z.array(z.string()).describe('Labels that each query names after the classes, for the head alone.'),
+    prediction: z
+      .object({ transforms: z.array(z.enum(TRANSFORMS)), usage: usageSchema })
+      .nullable()
+      .describe('What a prediction asks about an image, and what that costs.'),
     training_images: z.int(),
     validation_images: z.int(),
     classes: z.int(),
-    setup: usageSchema.describe('Before the first generation: image embeddings that nobody has paid for yet.'),
+    setup: usageSchema.describe(
+      'Beside all generations: image embeddings that nobody has paid for yet; of strategy economy, the validation images and, where the provider embeds, the texts.',
+    ),
     per_generation: usageSchema.describe('At most: a text prompt that was scored before costs nothing.'),
     total: usageSchema.describe('If no call has to be repeated.'),
     text_embeddings: z
@@ -50,7 +77,11 @@ const planSchema = z
       .describe(
         'Requests for each image and prompt, because the provider is asked about so many classes at once only.',
       ),
-    decided_by: z.string().describe('The limit that decides the number of generations.'),
+    decided_by: z
+      .string()
+      .describe(
+        'The limit that decides the number of generations; views where the budget pays for more than are asked for.',
+      ),
     seconds_at_provider_limits: z
       .number()
       .nullable()
@@ -86,11 +117,13 @@ export const jobSchema = z
     }),
     budget: balanceSchema,
     metrics: z.object({ current: metricsSchema.nullable(), best: metricsSchema.nullable() }),
-    compute: z.string().nullable().describe('The TensorFlow.js backend that trains the head.'),
+    compute: z.string().nullable().describe('The backend that trains the head: `simd`, or one of TensorFlow.js.'),
     stop_reason: z
       .string()
       .nullable()
-      .describe('Why a job that succeeded ended before its plan: budget_exhausted or deadline.'),
+      .describe(
+        'Why a job that succeeded ended before its plan: budget_exhausted, deadline, or plateau: more views no longer made the head better on images held out.',
+      ),
     pause_reason: z.enum(PAUSE_REASONS).nullable().describe('Why a paused job is paused.'),
     pause_message: z.string().nullable().describe('The same in words, with what it takes to go on.'),
     error: z.object({ code: z.string(), message: z.string(), param: z.string().nullable() }).nullable(),
@@ -142,7 +175,13 @@ export const checkpointListSchema = listOf(checkpointSchema);
 
 export function toPlan(plan: TrainingPlan): z.output<typeof planSchema> {
   return {
+    strategy: plan.strategy ?? 'paper',
+    strategy_reason: plan.strategyReason ?? null,
     generations: plan.generations,
+    probe_labels: plan.probes ?? [],
+    prediction: plan.perPrediction
+      ? { transforms: plan.transforms ?? ['identity'], usage: toUsage(plan.perPrediction) }
+      : null,
     training_images: plan.trainingImages,
     validation_images: plan.validationImages,
     classes: plan.classes,
@@ -151,13 +190,13 @@ export function toPlan(plan: TrainingPlan): z.output<typeof planSchema> {
     total: toUsage(plan.total),
     text_embeddings: toTextEmbeddings(plan),
     rounds: plan.rounds ?? 1,
-    decided_by: BUDGET_PARAMETERS[plan.decidedBy],
+    decided_by: plan.decidedBy === 'views' ? plan.decidedBy : BUDGET_PARAMETERS[plan.decidedBy],
     seconds_at_provider_limits: plan.secondsAtProviderLimits,
   };
 }
 
-function toTextEmbeddings({ textEmbeddingsPerGeneration: count, generations }: TrainingPlan) {
-  return count === undefined ? null : { per_generation: count, total: count * generations };
+function toTextEmbeddings({ textEmbeddingsPerGeneration: count, textEmbeddings = 0, generations }: TrainingPlan) {
+  return count === undefined ? null : { per_generation: count, total: textEmbeddings + count * generations };
 }
 
 export function toJob(details: JobDetails): z.output<typeof jobSchema> {
@@ -186,7 +225,7 @@ export function toJob(details: JobDetails): z.output<typeof jobSchema> {
     progress: {
       generation: job.generation,
       generations: job.plannedGenerations,
-      fraction: job.status === 'succeeded' ? 1 : Math.min(1, job.generation / job.plannedGenerations),
+      fraction: job.status === 'succeeded' ? 1 : Math.min(1, job.generation / Math.max(1, job.plannedGenerations)),
     },
     budget: toBalance(details.balance),
     metrics: {

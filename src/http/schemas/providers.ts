@@ -3,7 +3,7 @@ import type { ProviderTest } from '../../adapters/provider-test.js';
 import { type Balance, usedOf } from '../../ledger/accounts.js';
 import { limitsSchema, pricesSchema } from '../../providers/provider-record.js';
 import type { ProviderInfo } from '../../providers/provider-row.js';
-import { balanceSchema, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
+import { balanceSchema, listOf, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
 
 export const providerSchema = z
   .object({
@@ -52,11 +52,7 @@ export const providerSchema = z
   })
   .meta({ id: 'Provider' });
 
-export const providerListSchema = z.object({
-  object: z.literal('list'),
-  data: z.array(providerSchema),
-  has_more: z.literal(false),
-});
+export const providerListSchema = listOf(providerSchema);
 
 export const deletedProviderSchema = z.object({
   id: z.string(),

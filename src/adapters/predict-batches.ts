@@ -1,0 +1,241 @@
+import { LimitReachedError, UNITS } from '../ledger/accounts.js';
+import { NOTHING } from '../providers/amounts.js';
+import { sentSizes } from '../providers/call-limits.js';
+import { type CallLimits, cutIntoCalls } from '../providers/calls.js';
+import type { ProviderImage, QueryAmounts } from '../providers/provider.js';
+import { ProviderCallError } from '../providers/provider-call-error.js';
+import { imageLimitsOf, requireImagesFit, type Scored, type ScoringOrder } from './metered-scoring.js';
+
+/** Statuses with which a provider refuses what a request holds, as it does for one image that it cannot read. */
+const CONTENT_REFUSED = [400, 413, 415, 422];
+
+interface Caller {
+  order: ScoringOrder;
+  /** The batch's row for each of its images. */
+  rows: number[];
+  /** Images that nobody before it in the batch asked for: those that it pays for. */
+  own: number;
+  resolve(scored: Scored): void;
+  reject(error: unknown): void;
+}
+
+interface Batch {
+  id: string;
+  callers: Caller[];
+  /** Each image as often as the prediction that has it most often. */
+  images: ProviderImage[];
+  rowsOf: Map<string, number[]>;
+  /** When the window ends. */
+  end: NodeJS.Timeout;
+  /** When it is quiet. */
+  quiet: NodeJS.Timeout | undefined;
+  /** It waits for nobody any longer, but perhaps for its turn. */
+  isDue: boolean;
+}
+
+/** What batches ask of one provider at a time. */
+interface Lane {
+  underWay: number;
+  due: Batch[];
+}
+
+/**
+ * Joins predictions that are made at the same time, with one adapter and one API key, into one provider call under one
+ * reservation, in which equal images of different predictions are sent once. A batch is sent when none has come for a quarter of the window and none
+ * is still being read, at the end of the window in any case; and, where the provider is asked as much as it may be, when it
+ * is its turn.
+ *
+ * A batch that is refused for what it holds, or because a budget does not cover all of it, is asked again caller by caller;
+ * any other failure is every caller's.
+ */
+export class PredictBatches {
+  /** Batches that may be joined, by adapter: one for each API key. */
+  private readonly open = new Map<string, Batch[]>();
+  /** Predictions that are being read, by adapter. */
+  private readonly expected = new Map<string, number>();
+  private readonly lanes = new Map<string, Lane>();
+
+  /** @param windowMs how long a prediction waits for others at most; 0: each is asked for by itself */
+  constructor(
+    private readonly scoreImages: (order: ScoringOrder) => Promise<Scored>,
+    private readonly windowMs: number,
+  ) {}
+
+  /**
+   * Says that a prediction is being read.
+   * @param id the adapter or checkpoint, as {@link score} will be told
+   * @returns to be called when it has been read, whatever came of it
+   */
+  expect(id: string): () => void {
+    this.expected.set(id, (this.expected.get(id) ?? 0) + 1);
+    return () => {
+      const left = (this.expected.get(id) ?? 1) - 1;
+      if (left > 0) this.expected.set(id, left);
+      else this.expected.delete(id);
+      if (left === 0) for (const batch of this.open.get(id) ?? []) this.sendWhenQuiet(batch);
+    };
+  }
+
+  /**
+   * Scores a prediction's images, in company where there is any.
+   * @param id names all that the order asks with, but for its images and API key
+   * @returns its own logits, and its share of what was drawn: shares are whole numbers and add up to it
+   * @throws as scoring the images alone does
+   */
+  async score(id: string, order: ScoringOrder): Promise<Scored> {
+    const limits = imageLimitsOf(order);
+    requireImagesFit(order, limits);
+    const fits = (images: ProviderImage[]) => fitOneCall(order, images, limits);
+    if (this.windowMs === 0 || !mayJoin(limits) || !fits(order.images)) return this.scoreImages(order);
+    let batch = this.open.get(id)?.find(({ callers: [{ order: first }] }) => first.apiKeyId === order.apiKeyId);
+    const isOther = batch && batch.callers[0].order.provider !== order.provider;
+    if (batch && (isOther || !fits([...batch.images, ...missing(batch.rowsOf, order.images)]))) {
+      this.close(batch);
+      this.send(batch);
+      batch = undefined;
+    }
+    const joined = batch ?? this.begin(id);
+    const scored = new Promise<Scored>((resolve, reject) => {
+      joined.callers.push({ order, ...place(joined, order.images), resolve, reject });
+    });
+    this.sendWhenQuiet(joined);
+    return scored;
+  }
+
+  private begin(id: string): Batch {
+    const end = setTimeout(() => this.send(batch), this.windowMs);
+    const batch: Batch = { id, callers: [], images: [], rowsOf: new Map(), end, quiet: undefined, isDue: false };
+    this.open.set(id, [...(this.open.get(id) ?? []), batch]);
+    return batch;
+  }
+
+  private close(batch: Batch): void {
+    const others = (this.open.get(batch.id) ?? []).filter((other) => other !== batch);
+    if (others.length > 0) this.open.set(batch.id, others);
+    else this.open.delete(batch.id);
+  }
+
+  private sendWhenQuiet(batch: Batch): void {
+    clearTimeout(batch.quiet);
+    if (batch.isDue || this.expected.has(batch.id)) return;
+    batch.quiet = setTimeout(() => {
+      if (!this.expected.has(batch.id)) this.send(batch);
+    }, this.windowMs / 4);
+  }
+
+  /** Sends a batch as soon as it is its turn; until then it may be joined. */
+  private send(batch: Batch): void {
+    if (batch.isDue) return;
+    batch.isDue = true;
+    clearTimeout(batch.end);
+    clearTimeout(batch.quiet);
+    const { provider } = batch.callers[0].order;
+    const lane = this.lanes.get(provider.id) ?? { underWay: 0, due: [] };
+    this.lanes.set(provider.id, lane);
+    lane.due.push(batch);
+    if (lane.underWay < provider.limits.concurrency) void this.sendNext(provider.id, lane);
+  }
+
+  private async sendNext(providerId: string, lane: Lane): Promise<void> {
+    lane.underWay++;
+    for (let batch = lane.due.shift(); batch; batch = lane.due.shift()) {
+      this.close(batch);
+      await this.answer(batch);
+    }
+    lane.underWay--;
+    if (lane.underWay === 0 && this.lanes.get(providerId) === lane) this.lanes.delete(providerId);
+  }
+
+  private async answer({ callers, images }: Batch): Promise<void> {
+    const [{ order }] = callers;
+    try {
+      const { logits, embeddings, usage, textEmbeddings } = await this.scoreImages({ ...order, images });
+      const shares = shareOut(
+        usage,
+        callers.map(({ own }) => own),
+      );
+      for (const [i, { rows, resolve }] of callers.entries()) {
+        resolve({
+          logits: pickRows(logits, rows, images.length),
+          ...(embeddings ? { embeddings: pickRows(embeddings, rows, images.length) } : {}),
+          usage: shares[i],
+          ...(textEmbeddings ? { textEmbeddings } : {}),
+        });
+      }
+    } catch (error) {
+      if (callers.length > 1 && isOfContent(error)) {
+        await Promise.all(callers.map(({ order, resolve, reject }) => this.scoreImages(order).then(resolve, reject)));
+        return;
+      }
+      for (const { reject } of callers) reject(error);
+    }
+  }
+}
+
+/**
+ * Cuts amounts into whole shares that add up to them, in proportion to whole weights. What cannot be divided goes to those
+ * who come first.
+ */
+export function shareOut(amounts: QueryAmounts, weights: number[]): QueryAmounts[] {
+  const whole = weights.reduce((sum, weight) => sum + weight, 0);
+  const shares = weights.map(() => ({ ...NOTHING }));
+  for (const unit of UNITS) {
+    let before = 0;
+    let given = 0;
+    for (const [i, weight] of weights.entries()) {
+      before += weight;
+      const upToHere = Number((BigInt(amounts[unit]) * BigInt(before) + BigInt(whole) - 1n) / BigInt(whole));
+      shares[i][unit] = upToHere - given;
+      given = upToHere;
+    }
+  }
+  return shares;
+}
+
+/** Whether a call takes more than one image, and answers whatever number of classes by itself. */
+function mayJoin({ imagesPerRequest, classesPerRequest }: CallLimits): boolean {
+  return imagesPerRequest > 1 && classesPerRequest === undefined;
+}
+
+function fitOneCall({ provider }: ScoringOrder, images: ProviderImage[], limits: CallLimits): boolean {
+  return cutIntoCalls(1, sentSizes(provider.capabilities, images), 1, limits).length === 1;
+}
+
+/** The images of a prediction that a batch does not hold, or not as often as the prediction has them. */
+function missing(rowsOf: Map<string, number[]>, wanted: ProviderImage[]): ProviderImage[] {
+  const seen = new Map<string, number>();
+  return wanted.filter(({ sha256 }) => {
+    const times = (seen.get(sha256) ?? 0) + 1;
+    seen.set(sha256, times);
+    return times > (rowsOf.get(sha256)?.length ?? 0);
+  });
+}
+
+/** Gives each image a row of the batch. What a prediction has twice is two queries, as it is alone. */
+function place({ images, rowsOf }: Batch, wanted: ProviderImage[]): { rows: number[]; own: number } {
+  const added = missing(rowsOf, wanted);
+  for (const image of added) {
+    rowsOf.set(image.sha256, [...(rowsOf.get(image.sha256) ?? []), images.length]);
+    images.push(image);
+  }
+  const seen = new Map<string, number>();
+  const rows = wanted.map(({ sha256 }) => {
+    const times = seen.get(sha256) ?? 0;
+    seen.set(sha256, times + 1);
+    return rowsOf.get(sha256)?.[times] ?? 0;
+  });
+  return { rows, own: added.length };
+}
+
+function pickRows(values: Float32Array, rows: number[], count: number): Float32Array {
+  const width = values.length / count;
+  const picked = new Float32Array(rows.length * width);
+  for (const [i, row] of rows.entries()) picked.set(values.subarray(row * width, (row + 1) * width), i * width);
+  return picked;
+}
+
+/** Whether some of a batch may succeed where all of it did not, and asking for them pays for nothing twice. */
+function isOfContent(error: unknown): boolean {
+  if (error instanceof LimitReachedError) return true;
+  return error instanceof ProviderCallError && CONTENT_REFUSED.includes(error.providerStatus ?? 0);
+}
