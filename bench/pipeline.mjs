@@ -97,7 +97,7 @@ async function measure(trainingFile, imageCount, latencyMs, perSecond) {
       model: provider.name,
       training_file: trainingFile,
       seed: 1,
-      method: { type: 'craft', craft: { budget: { max_prompt_evaluations: evaluations } } },
+      method: { type: 'craft', craft: { strategy: 'paper', budget: { max_prompt_evaluations: evaluations } } },
     });
     while (['queued', 'running'].includes(job.status)) {
       await sleep(20);

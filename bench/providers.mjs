@@ -87,6 +87,7 @@ async function measure({ protocol, base, space, settings = {}, limits = {} }, in
     method: {
       type: 'craft',
       craft: {
+        strategy: 'paper',
         shots: Number(values.shots),
         hyperparameters: JSON.parse(values.hyperparameters),
         budget: { max_prompt_evaluations: Number(values.evaluations) },

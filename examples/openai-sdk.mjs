@@ -17,7 +17,7 @@ let job = await client.fineTuning.jobs.create({
   model: 'emoji-clip',
   training_file: file.id,
   seed: 1,
-  method: { type: 'craft', craft: { budget: { max_prompt_evaluations: 1000 } } },
+  method: { type: 'craft', craft: { budget: { max_image_queries: 4000 } } },
 });
 while (job.status === 'queued' || job.status === 'running') {
   await new Promise((resolve) => setTimeout(resolve, 1000));

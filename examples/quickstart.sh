@@ -12,7 +12,7 @@ echo "uploaded $file"
 
 body=$(jq -n --arg file "$file" '{
   model: "emoji-clip", training_file: $file, seed: 1,
-  method: { type: "craft", craft: { budget: { max_prompt_evaluations: 1000 } } } }')
+  method: { type: "craft", craft: { budget: { max_image_queries: 4000 } } } }')
 echo "the plan:"
 curl -fsS "$url/v1/fine_tuning/jobs?dry_run=true" -H "$auth" -H 'Content-Type: application/json' -d "$body" | jq -c .plan.total
 

@@ -1,0 +1,35 @@
+// What a route costs at least: Fastify and pg as they come, one row selected by its key.
+import { fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+/** Runs the route in a process of its own, as the service runs. */
+export async function startBareRoute(databaseUrl) {
+  const child = fork(fileURLToPath(import.meta.url), [databaseUrl], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const url = await new Promise((resolve, reject) => {
+    child.once('message', resolve);
+    child.once('exit', (code) => reject(new Error(`The bare route ended with status ${code}.`)));
+  });
+  return {
+    url,
+    stop: () =>
+      new Promise((resolve) => {
+        child.removeAllListeners('exit').once('exit', resolve);
+        child.disconnect();
+      }),
+  };
+}
+
+if (process.send && process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [{ default: Fastify }, { default: pg }] = await Promise.all([import('fastify'), import('pg')]);
+  const pool = new pg.Pool({ connectionString: process.argv[2], max: 10 });
+  const app = Fastify();
+  app.get('/jobs/:id', async (request) => {
+    const { rows } = await pool.query('SELECT * FROM jobs WHERE id = $1', [request.params.id]);
+    return rows[0];
+  });
+  process.once('disconnect', async () => {
+    await app.close();
+    await pool.end();
+  });
+  process.send(await app.listen({ port: 0, host: '127.0.0.1' }));
+}
