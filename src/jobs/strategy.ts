@@ -65,7 +65,14 @@ export function chooseProbes(
 ): string[] {
   const { capabilities, prices } = provider;
   const { returns, maxClassesPerRequest, maxTextsPerRequest, maxLogitsPerRequest } = capabilities;
-  if (returns === 'embeddings') return [];
+  if (returns === 'embeddings') {
+    if (!wanted) return [];
+    throw new InvalidRequestError({
+      code: 'probe_labels_not_used',
+      param: 'method.craft.probe_labels',
+      message: `Provider "${provider.name}" answers embeddings, which tell more than probe labels do. Leave probe_labels out.`,
+    });
+  }
   const together = Math.min(
     ...[maxClassesPerRequest, maxTextsPerRequest, maxLogitsPerRequest].map((most) => most ?? Number.POSITIVE_INFINITY),
   );

@@ -131,4 +131,10 @@ describe('chooseProbes', () => {
     expect(probes({ billingUnit: 'token' }, { wanted: 10 })).toHaveLength(10);
     expect(probes({}, { wanted: 0 })).toEqual([]);
   });
+
+  it('refuses them at a provider that embeds, whose embeddings tell more', () => {
+    expect(probes({ returns: 'embeddings' }, { wanted: 0 })).toEqual([]);
+    const error = refusal(() => probes({ returns: 'embeddings' }, { wanted: 5 }));
+    expect(error).toMatchObject({ code: 'probe_labels_not_used', param: 'method.craft.probe_labels' });
+  });
 });
