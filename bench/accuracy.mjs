@@ -1,7 +1,8 @@
 // Accuracy against image queries, through the whole service over HTTP: every strategy on both example data sets.
 //   npm run bench:accuracy [-- --quick] [--seeds 1,2,3] [--data NAME] [--no-paper] [--write]
 // --write makes docs/accuracy.md and its plots of all that was measured; --quick runs one seed, without the published
-// algorithm at its full budget. What was measured is kept in bench/accuracy.json (--keep), so that --write can be run alone.
+// algorithm at its full budget. What was measured is kept in bench/accuracy.json, beside
+// what was measured before: a run of one part (--only economy-2) writes the whole document all the same.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';

@@ -9,7 +9,6 @@ const LEAST_FIRST: f32 = 1e-30;
 const LEAST_SECOND: f32 = 1e-34;
 
 /** NaN is not close to zero. */
-// @ts-ignore: decorator
 @inline
 function above(x: v128, least: f32): v128 {
   return v128.andnot(x, f32x4.lt(f32x4.abs(x), f32x4.splat(least)));

@@ -14,7 +14,6 @@ const HIGHEST: f32 = 88.37626;
  * e^x of four numbers, by the polynomial of the Cephes library (S. L. Moshier, expf): within 2 units in the last place for
  * x in [-64, 88.37]. Smaller x give 0, larger ones the value at 88.37, NaN gives NaN.
  */
-// @ts-ignore: decorator
 @inline
 export function exponential(x: v128): v128 {
   const vanishes = f32x4.lt(x, f32x4.splat(LOWEST));

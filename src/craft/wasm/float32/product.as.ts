@@ -145,7 +145,6 @@ export function tile(a: usize, b: usize, length: i32, out: usize, outStride: usi
   putRow(out + 3 * outStride, s30, s31, accumulate);
 }
 
-// @ts-ignore: decorator
 @inline
 function putRow(out: usize, left: v128, right: v128, accumulate: bool): void {
   if (accumulate) {

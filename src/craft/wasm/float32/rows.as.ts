@@ -4,21 +4,18 @@
 export const RANGE: f32 = -1e6;
 
 /** The sums of lanes 0 and 2, and of 1 and 3, in double precision. */
-// @ts-ignore: decorator
 @inline
 export function widened(x: v128): v128 {
   const high = f64x2.promote_low_f32x4(v128.shuffle<f32>(x, x, 2, 3, 2, 3));
   return f64x2.add(f64x2.promote_low_f32x4(x), high);
 }
 
-// @ts-ignore: decorator
 @inline
 export function horizontalSum(x: v128): f64 {
   return f64x2.extract_lane(x, 0) + f64x2.extract_lane(x, 1);
 }
 
 /** The first 0 to 3 numbers at an address and, after them, a value in their place. */
-// @ts-ignore: decorator
 @inline
 export function loadSome(at: usize, count: i32, otherwise: f32): v128 {
   let x = f32x4.splat(otherwise);
@@ -28,7 +25,6 @@ export function loadSome(at: usize, count: i32, otherwise: f32): v128 {
   return x;
 }
 
-// @ts-ignore: decorator
 @inline
 export function storeSome(at: usize, count: i32, x: v128): void {
   if (count > 0) store<f32>(at, f32x4.extract_lane(x, 0));
@@ -46,7 +42,6 @@ export function maximum(row: usize, count: i32): f32 {
   return max(left, max(f32x4.extract_lane(most, 2), f32x4.extract_lane(most, 3)));
 }
 
-// @ts-ignore: decorator
 @inline
 export function shifted(x: v128, most: v128): v128 {
   return f32x4.pmax(f32x4.sub(x, most), f32x4.splat(RANGE));
