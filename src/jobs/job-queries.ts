@@ -4,7 +4,7 @@ import { NotFoundError } from '../errors.js';
 import type { Balance } from '../ledger/accounts.js';
 import { allEntries, type LedgerEntry, listEntries } from '../ledger/entries.js';
 import type { Ledger } from '../ledger/ledger.js';
-import { LedgerStateTotals } from '../ledger/state-totals.js';
+import { readStateTotals } from '../ledger/state-totals.js';
 import { badCursor, NEWEST_FIRST, olderThan, type Page, type PageRequest, toPage } from '../paging.js';
 import { parseEventId } from './event-id.js';
 import { type JobDetails, JobReader } from './job-reader.js';
@@ -14,14 +14,12 @@ export type { JobDetails };
 /** What can be read of jobs. */
 export class JobQueries {
   private readonly reader: JobReader;
-  private readonly totals: LedgerStateTotals;
 
   constructor(
     private readonly database: Database,
     private readonly ledger: Ledger,
   ) {
     this.reader = new JobReader(database);
-    this.totals = new LedgerStateTotals(database);
   }
 
   async get(id: string): Promise<JobDetails> {
@@ -90,7 +88,10 @@ export class JobQueries {
   /** What a job spent, newest first, and the totals of everything by state. */
   async ledgerPage(jobId: string, page: PageRequest) {
     await this.requireJob(jobId);
-    const [entries, totals] = await Promise.all([listEntries(this.database, jobId, page), this.totals.of(jobId)]);
+    const [entries, totals] = await Promise.all([
+      listEntries(this.database, jobId, page),
+      readStateTotals(this.database, jobId),
+    ]);
     return { page: entries, totals };
   }
 

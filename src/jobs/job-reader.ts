@@ -1,6 +1,6 @@
 import { type Database, Prisma } from '../db/client.js';
-import type { Job, LedgerAccount } from '../db/generated/client.js';
-import { type Balance, toBalance } from '../ledger/accounts.js';
+import type { Job } from '../db/generated/client.js';
+import { BALANCE_COLUMNS, type Balance, type BalanceRow, toBalance } from '../ledger/accounts.js';
 import { Batcher } from '../ledger/batcher.js';
 
 /** A job with what its answer needs: provider name, what it spent and its adapter. */
@@ -12,7 +12,6 @@ export interface JobDetails {
 }
 
 type JobRow = Job & { model: string; fineTunedModel: string | null };
-type BalanceColumns = Omit<LedgerAccount, 'id' | 'kind' | 'providerId' | 'projectId' | 'createdAt'>;
 
 const LARGEST_BATCH = 200;
 
@@ -34,7 +33,7 @@ export class JobReader {
   }
 
   private async readAll(ids: string[]): Promise<(JobDetails | null)[]> {
-    const rows = await this.database.$queryRaw<(JobRow & BalanceColumns)[]>`
+    const rows = await this.database.$queryRaw<(JobRow & BalanceRow)[]>`
       SELECT ${COLUMNS} FROM jobs j
         JOIN providers p ON p.id = j.provider_id
         JOIN ledger_accounts l ON l.id = j.id
@@ -45,15 +44,12 @@ export class JobReader {
 }
 
 const JOB_FIELDS = Object.values(Prisma.JobScalarFieldEnum);
-const BALANCE_FIELDS = Object.values(Prisma.LedgerAccountScalarFieldEnum).filter(
-  (field): field is keyof BalanceColumns => !['id', 'kind', 'providerId', 'projectId', 'createdAt'].includes(field),
-);
 
 /** Every field under the name that Prisma gives it. A job that went on after its success has several adapters; the newest counts. */
 const COLUMNS = Prisma.raw(
   [
     ...JOB_FIELDS.map((field) => `j.${toColumn(field)} AS "${field}"`),
-    ...BALANCE_FIELDS.map((field) => `l.${toColumn(field)} AS "${field}"`),
+    ...Object.keys(BALANCE_COLUMNS).map((field) => `l.${toColumn(field)} AS "${field}"`),
     'p.name AS "model"',
     `(SELECT a.id FROM adapters a WHERE a.job_id = j.id ORDER BY a.created_at DESC LIMIT 1) AS "fineTunedModel"`,
   ].join(', '),
@@ -64,6 +60,6 @@ function toColumn(field: string): string {
   return `"${field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}"`;
 }
 
-function toDetails(row: JobRow & BalanceColumns): JobDetails {
+function toDetails(row: JobRow & BalanceRow): JobDetails {
   return { job: row, model: row.model, balance: toBalance(row), fineTunedModel: row.fineTunedModel };
 }

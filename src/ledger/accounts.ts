@@ -127,7 +127,28 @@ export function limitColumns(limits: Partial<QueryLimits>) {
   };
 }
 
-export function toBalance(row: Omit<LedgerAccount, 'id' | 'kind' | 'providerId' | 'projectId' | 'createdAt'>): Balance {
+/** The columns that a balance is read from; the row has others beside them. */
+export const BALANCE_COLUMNS = {
+  promptEvaluationsLimit: true,
+  promptEvaluationsUsed: true,
+  promptEvaluationsReserved: true,
+  imageQueriesLimit: true,
+  imageQueriesUsed: true,
+  imageQueriesReserved: true,
+  requestsLimit: true,
+  requestsUsed: true,
+  requestsReserved: true,
+  costMicroUsdLimit: true,
+  costMicroUsdUsed: true,
+  costMicroUsdReserved: true,
+  inputTokens: true,
+  outputTokens: true,
+  textEmbeddings: true,
+} as const satisfies Partial<Record<keyof LedgerAccount, true>>;
+
+export type BalanceRow = Pick<LedgerAccount, keyof typeof BALANCE_COLUMNS>;
+
+export function toBalance(row: BalanceRow): Balance {
   const unit = (limit: bigint | null, used: bigint, reserved: bigint): UnitBalance => ({
     limit: limit === null ? null : Number(limit),
     used: Number(used),

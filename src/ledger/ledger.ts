@@ -3,6 +3,7 @@ import type { Database, Prisma } from '../db/client.js';
 import type { QueryAmounts } from '../providers/provider.js';
 import {
   type AccountKind,
+  BALANCE_COLUMNS,
   type Balance,
   DEFAULT_PROJECT,
   LimitReachedError,
@@ -247,7 +248,10 @@ export class Ledger {
   }
 
   async balancesIn(tx: Tx, accountIds: string[]): Promise<Map<string, Balance>> {
-    const rows = await tx.ledgerAccount.findMany({ where: { id: { in: accountIds } } });
+    const rows = await tx.ledgerAccount.findMany({
+      where: { id: { in: accountIds } },
+      select: { id: true, ...BALANCE_COLUMNS },
+    });
     return new Map(rows.map((row) => [row.id, toBalance(row)]));
   }
 

@@ -28,6 +28,10 @@ export interface ModelRow {
   accounts: ModelAccount[];
 }
 
+/** What the rows of one state count for. */
+export type ModelTotal = Record<Unit | 'entries', bigint>;
+export type ModelTotals = Record<ModelRow['state'], ModelTotal>;
+
 export interface ModelJob {
   id: string;
   status: 'running' | 'paused' | 'cancelled';
@@ -49,7 +53,9 @@ const none = (): Record<Unit, bigint> => ({ promptEvaluations: 0n, imageQueries:
 export class LedgerModel {
   readonly rows: ModelRow[] = [];
 
-  account(id: string, kind: string, limits: ModelAccount['limits']): ModelAccount {
+  /** An account without limits. */
+  account(id: string, kind: string): ModelAccount {
+    const limits = { promptEvaluations: null, imageQueries: null, requests: null, costMicroUsd: null };
     return { id, kind, limits, used: none(), reserved: none() };
   }
 
@@ -130,6 +136,17 @@ export class LedgerModel {
     this.move(row, 'reserved', 'used');
     row.state = closing.state === 'settled' ? 'settled' : 'unknown';
     if (closing.state === 'settled' && closing.billed) this.bill(row, closing.billed);
+  }
+
+  /** What the rows that draw on an account add up to, by their state. */
+  totals(account: ModelAccount): ModelTotals {
+    const total = (): ModelTotal => ({ entries: 0n, ...none() });
+    const totals = { reserved: total(), settled: total(), released: total(), unknown: total() };
+    for (const { state, amounts } of this.rows.filter(({ accounts }) => accounts.includes(account))) {
+      totals[state].entries++;
+      for (const unit of UNITS) totals[state][unit] += amounts[unit];
+    }
+    return totals;
   }
 
   /** A new owner counts what earlier ones left open. */

@@ -163,7 +163,8 @@ describe('the tables', async () => {
       const set = (used: number, reserved: number) =>
         query(
           connectionString,
-          `UPDATE ledger_accounts SET ${unit}_used = $1, ${unit}_reserved = $2 WHERE id = '${unit}'`,
+          `UPDATE ledger_accounts SET ${unit}_used = $1, ${unit}_reserved = $2, entries_reserved = entries_reserved + 1
+           WHERE id = '${unit}'`,
           [used, reserved],
         );
       await set(4, 6);

@@ -112,7 +112,10 @@ describe('what is left open', () => {
     const { ledger, database } = service.core;
     const { accountId, providerId } = await database.reservation.findFirstOrThrow();
     const before = (await ledger.balance(accountId)).requests;
-    await database.ledgerAccount.update({ where: { id: accountId }, data: { requestsReserved: 1 } });
+    await database.ledgerAccount.update({
+      where: { id: accountId },
+      data: { requestsReserved: 1, entriesReserved: 1 },
+    });
     const lost = await database.reservation.create({
       data: {
         ...{ accountId, providerId, accounts: [accountId], purchaseKey: 'lost', attempt: 1, worker: 'gone' },

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { newId } from '../../src/ids.js';
-import { DEFAULT_PROJECT, LimitReachedError, type QueryLimits } from '../../src/ledger/accounts.js';
+import { DEFAULT_PROJECT, LimitReachedError, NO_LIMITS, type QueryLimits } from '../../src/ledger/accounts.js';
 import { Ledger } from '../../src/ledger/ledger.js';
 import {
   type Closing,
@@ -10,7 +10,16 @@ import {
   type ReservationRequest,
 } from '../../src/ledger/reservation.js';
 import type { QueryAmounts } from '../../src/providers/provider.js';
-import { type Draw, LedgerModel, type ModelAccount, type ModelJob, UNITS, type Unit } from '../helpers/ledger-model.js';
+import {
+  type Draw,
+  LedgerModel,
+  type ModelAccount,
+  type ModelJob,
+  type ModelTotals,
+  UNITS,
+  type Unit,
+} from '../helpers/ledger-model.js';
+import { plus, readAccounts, readTotals } from '../helpers/ledger-readings.js';
 import { createProvider, createRunningJob, today } from '../helpers/ledger-records.js';
 import { type TestDatabase, testDatabase } from '../helpers/postgres.js';
 
@@ -112,23 +121,24 @@ interface Round {
   readonly after: (() => void)[];
 }
 
-const NO_LIMIT = { promptEvaluations: null, imageQueries: null, requests: null, costMicroUsd: null };
-
 /** Two providers with two jobs each, and what two workers do with them. */
 class World {
   private readonly model = new LedgerModel();
   private readonly handles: Handle[] = [];
   private readonly jobs: ModelJob[] = [];
   private readonly accounts: ModelAccount[] = [];
+  /** The project is that of earlier worlds, too. */
+  private projectTotals: ModelTotals | undefined;
   /** As which owner each worker acts, right or not. */
   private readonly epochs = [new Map<string, number>(), new Map<string, number>()];
 
   static async create(): Promise<World> {
     const world = new World();
-    await ledgers[0].changeLimits(DEFAULT_PROJECT, NO_LIMIT);
+    await ledgers[0].changeLimits(DEFAULT_PROJECT, NO_LIMITS);
     const project = world.open(DEFAULT_PROJECT, 'project');
-    const [before] = await readAccounts([DEFAULT_PROJECT]);
+    const [before] = await readAccounts(db.database, [DEFAULT_PROJECT]);
     Object.assign(project, { used: before.used, reserved: before.reserved });
+    world.projectTotals = (await readTotals(db.database, [DEFAULT_PROJECT])).get(DEFAULT_PROJECT)!;
     for (let p = 0; p < 2; p++) {
       const providerId = newId('prov-');
       await createProvider(db.database, ledgers[0], providerId);
@@ -144,7 +154,7 @@ class World {
   }
 
   private open(id: string, kind: string): ModelAccount {
-    const account = this.model.account(id, kind, { ...NO_LIMIT });
+    const account = this.model.account(id, kind);
     this.accounts.push(account);
     return account;
   }
@@ -323,13 +333,22 @@ class World {
   }
 
   private async compare(): Promise<void> {
-    const stored = await readAccounts(this.accounts.map(({ id }) => id));
+    const stored = await readAccounts(
+      db.database,
+      this.accounts.map(({ id }) => id),
+    );
     // The account of a day is opened by its first call.
     const ids = new Set(stored.map(({ id }) => id));
     const untouched = this.accounts.filter(({ id }) => !ids.has(id));
     expect(untouched.filter((account) => account.kind !== 'provider_day' || sum(totals(account)) > 0n)).toEqual([]);
     const byId = (a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : 1);
-    expect(stored.sort(byId)).toEqual(this.accounts.filter(({ id }) => ids.has(id)).sort(byId));
+    const accounts = this.accounts.filter(({ id }) => ids.has(id)).sort(byId);
+    expect(stored.sort(byId)).toEqual(accounts);
+    const expected = accounts.map((account): [string, ModelTotals] => {
+      const totals = this.model.totals(account);
+      return [account.id, account.kind === 'project' ? plus(totals, this.projectTotals!) : totals];
+    });
+    expect(await readTotals(db.database, [...ids])).toEqual(new Map(expected));
   }
 }
 
@@ -362,15 +381,6 @@ function totals({ used, reserved }: ModelAccount): Record<Unit, bigint> {
 
 function sum(amounts: Record<Unit, bigint>): bigint {
   return UNITS.reduce((total, unit) => total + amounts[unit], 0n);
-}
-
-async function readAccounts(ids: string[]): Promise<ModelAccount[]> {
-  const rows = await db.database.ledgerAccount.findMany({ where: { id: { in: ids } } });
-  return rows.map((row) => {
-    const of = <Part extends 'Limit' | 'Used' | 'Reserved'>(part: Part) =>
-      Object.fromEntries(UNITS.map((unit) => [unit, row[`${unit}${part}`]])) as Record<Unit, bigint>;
-    return { id: row.id, kind: row.kind, limits: of('Limit'), used: of('Used'), reserved: of('Reserved') };
-  });
 }
 
 describe('the ledger on Postgres', () => {
