@@ -38,6 +38,10 @@ const multipartFields = z.strictObject({
   views: z.coerce.number().int().min(1).max(MOST_PREDICTION_VIEWS).optional(),
 });
 
+const multipartImages = z.object({
+  images: z.array(z.unknown()).min(1, 'Send at least one image file.').max(MAX_PREDICT_IMAGES),
+});
+
 const limits: ImageLimits = DEFAULT_DATASET_LIMITS;
 
 export const predictionRoutes: FastifyPluginAsyncZod<{ services: Services; maxPredictBytes: number }> = async (
@@ -117,12 +121,7 @@ async function readPredictRequest(request: FastifyRequest, maxBytes: number) {
     images.push(toProviderImage(image));
   }
   const { top_k: topK, black_box: blackBox, views } = parseInput(multipartFields, fields);
-  parseInput(
-    z.object({ images: z.array(z.unknown()).min(1, 'Send at least one image file.').max(MAX_PREDICT_IMAGES) }),
-    {
-      images,
-    },
-  );
+  parseInput(multipartImages, { images });
   return { images, topK, blackBox, views };
 }
 
