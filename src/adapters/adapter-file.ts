@@ -1,23 +1,27 @@
 import { z } from 'zod';
-import type { HeadInputs } from '../craft/economy/linear-head.js';
+import type { HeadInputs } from '../craft/economy/head-inputs.js';
 import type { AdapterWeights } from '../craft/trainer.js';
 import { InvalidRequestError } from '../errors.js';
 import { readSafetensors, SafetensorsError, type SafetensorsTensor, writeSafetensors } from '../formats/safetensors.js';
 import { findJsonFault } from '../storable-json.js';
 import { TRANSFORMS, type Transform } from '../views/transforms.js';
-import { headTensors, isLinear, readHead, readLinearHead } from './adapter-head.js';
+import { headTensors, layoutOf, readHead, readKernelHead, readLinearHead, readsAnswers } from './adapter-head.js';
 
 /**
  * An adapter in one safetensors file: tensors `head.w1` [C, h], `head.b1` [h], `head.w2` [h, C], `head.b2` [C], and
  * everything else that a prediction needs as metadata. Version 1 has a soft prompt, `context` [m, d]. Version 2 has a text
  * prompt in its metadata and, where the provider embeds, `text_embeddings` [C, D]. Version 3 has a prompt of either kind and
- * a linear head, `head.shares` [T], `head.weight` [T·L, C] and `head.bias` [C]; the probe labels are in its metadata.
+ * a linear head, `head.shares` [T], `head.weight` [T·L, C] and `head.bias` [C]; the probe labels are in its metadata. Version
+ * 4 has these and a kernel head's spaces, `head.space.I.mean` [L], `.axes` [L, K] and `.landmarks` [M, K], and its terms,
+ * `head.term.I.scale.SPACE` [K] and `head.term.I.coefficients` [M, C].
  */
 
 const FORMAT = 'craft-adapter';
-const VERSIONS = { soft: '1', text: '2', linear: '3' };
+const VERSIONS = { soft: '1', text: '2', linear: '3', kernel: '4' };
 /** Image queries that one prediction may cost. */
 const MOST_TRANSFORMS = 16;
+/** Spaces and terms that a kernel head may have. */
+const MOST_KERNELS = 256;
 const DAMAGED = "The adapter's description in the file's metadata is damaged.";
 
 export interface AdapterDescription {
@@ -37,6 +41,10 @@ export interface AdapterDescription {
 }
 
 const transforms = z.int().min(1).max(MOST_TRANSFORMS);
+const indices = z
+  .array(z.array(z.int().min(0).max(MOST_KERNELS)).min(1).max(MOST_TRANSFORMS))
+  .min(1)
+  .max(MOST_KERNELS);
 
 const description = z.object({
   classes: z.array(z.string().min(1).max(200)).min(2).max(65536),
@@ -49,6 +57,7 @@ const description = z.object({
       z.strictObject({ kind: z.literal('embedding'), transforms, width: z.int().min(0).max(65536) }),
     ])
     .optional(),
+  kernels: z.strictObject({ spaces: indices, terms: indices }).optional(),
   template: z
     .string()
     .max(4000)
@@ -87,11 +96,14 @@ export function encodeAdapter(
     ...about,
     ...(prompt.space === 'text' ? { template: prompt.template } : {}),
     // A training that was broken off within its first view has a head of fewer transforms than were planned.
-    ...(isLinear(head) ? { inputs: head.inputs, transforms: about.transforms?.slice(0, head.inputs.transforms) } : {}),
+    ...(readsAnswers(head)
+      ? { inputs: head.inputs, transforms: about.transforms?.slice(0, head.inputs.transforms) }
+      : {}),
+    ...(readsAnswers(head) && head.kind === 'kernel' ? { kernels: layoutOf(head) } : {}),
   };
   const bytes = writeSafetensors(tensors, {
     format: FORMAT,
-    version: isLinear(head) ? VERSIONS.linear : VERSIONS[prompt.space],
+    version: VERSIONS[readsAnswers(head) ? head.kind : prompt.space],
     adapter: JSON.stringify(said),
   });
   return new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
@@ -111,11 +123,11 @@ export function decodeAdapter(bytes: Uint8Array): AdapterFile {
     const { tensors, metadata } = readSafetensors(bytes);
     if (metadata.format !== FORMAT) refuse('This safetensors file is not a craft-server adapter.');
     if (!Object.values(VERSIONS).includes(metadata.version)) {
-      refuse(`This adapter file has version ${metadata.version}; ${Object.values(VERSIONS).join(' and ')} are known.`);
+      refuse(`This adapter file has version ${metadata.version}; ${Object.values(VERSIONS).join(', ')} are known.`);
     }
     const stated: unknown = JSON.parse(metadata.adapter ?? '');
     if (findJsonFault(stated)) refuse(DAMAGED);
-    const { template, inputs, ...about } = description.parse(stated);
+    const { template, inputs, kernels, ...about } = description.parse(stated);
     const classCount = about.classes.length;
     if (about.descriptions && about.descriptions.length !== classCount) refuse(DAMAGED);
     const float32 = (name: string, rank: number) => {
@@ -127,14 +139,18 @@ export function decodeAdapter(bytes: Uint8Array): AdapterFile {
       if (!data.every(Number.isFinite)) return refuse(`Tensor "${name}" holds NaN or infinite values.`);
       return { data, shape: tensor.shape };
     };
-    const linear = metadata.version === VERSIONS.linear;
-    if (linear ? !(inputs && fits(inputs, about)) : about.probes?.length || (about.transforms?.length ?? 1) > 1) {
-      refuse(DAMAGED);
-    }
-    const head = linear
-      ? readLinearHead(float32, refuse, classCount, inputs as HeadInputs)
-      : readHead(float32, refuse, classCount);
-    if (metadata.version === VERSIONS.soft || (linear && template === undefined)) {
+    const { version } = metadata;
+    const isOnAnswers = version === VERSIONS.linear || version === VERSIONS.kernel;
+    const isWhole = isOnAnswers
+      ? inputs && fits(inputs, about) && (version === VERSIONS.kernel) === (kernels !== undefined)
+      : !about.probes?.length && (about.transforms?.length ?? 1) === 1;
+    if (!isWhole) refuse(DAMAGED);
+    const headOnAnswers = (of: HeadInputs) => {
+      if (kernels) return readKernelHead(float32, refuse, classCount, of, kernels);
+      return readLinearHead(float32, refuse, classCount, of);
+    };
+    const head = isOnAnswers ? headOnAnswers(inputs as HeadInputs) : readHead(float32, refuse, classCount);
+    if (version === VERSIONS.soft || (isOnAnswers && template === undefined)) {
       const { data: context, shape } = float32('context', 2);
       const [contextTokens, contextWidth] = shape;
       return { weights: { prompt: { space: 'soft', context, contextTokens, contextWidth }, head, classCount }, about };
@@ -142,7 +158,7 @@ export function decodeAdapter(bytes: Uint8Array): AdapterFile {
     if (template === undefined) return refuse(DAMAGED);
     const embedded = tensors.has('text_embeddings') ? float32('text_embeddings', 2) : undefined;
     if (embedded && embedded.shape[0] !== classCount) refuse(DAMAGED);
-    const read = linear && inputs?.kind === 'embedding' ? inputs.width : 0;
+    const read = isOnAnswers && inputs?.kind === 'embedding' ? inputs.width : 0;
     if (embedded && read > 0 && embedded.shape[1] !== read) refuse(DAMAGED);
     return {
       weights: { prompt: { space: 'text', template }, head, classCount },

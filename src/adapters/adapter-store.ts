@@ -8,7 +8,7 @@ import { badCursor, NEWEST_FIRST, olderThan, type Page, type PageRequest } from 
 import type { ProviderInfo } from '../providers/provider-row.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import { decodeAdapter } from './adapter-file.js';
-import { isLinear } from './adapter-head.js';
+import { readsAnswers } from './adapter-head.js';
 
 /** An adapter without its weights. */
 export type AdapterInfo = Omit<Adapter, 'weights'> & { providerName: string };
@@ -108,7 +108,7 @@ function requireFit({ prompt, head }: AdapterWeights, { name, capabilities }: Pr
     throw new InvalidRequestError({ code: 'adapter_does_not_fit', param: 'model', message });
   };
   const embeds = returns === 'embeddings';
-  if (isLinear(head) && (head.inputs.kind === 'embedding') !== embeds) {
+  if (readsAnswers(head) && (head.inputs.kind === 'embedding') !== embeds) {
     refuse(
       embeds
         ? `The adapter's head reads scores of labels, but provider "${name}" answers embeddings. Name one that scores labels.`

@@ -10,12 +10,13 @@ import type { ProviderStore } from '../providers/provider-store.js';
 import { ImageViews } from '../views/image-views.js';
 import type { Transform } from '../views/transforms.js';
 import { type AdapterDescription, type AdapterFile, decodeAdapter } from './adapter-file.js';
-import { isLinear } from './adapter-head.js';
+import { readsAnswers } from './adapter-head.js';
 import { adapterNotFound } from './adapter-store.js';
 import { type Scored, scoreImages } from './metered-scoring.js';
 import { PredictBatches } from './predict-batches.js';
 import { type LabelScore, rankLabels } from './ranking.js';
-import { readAnswer } from './refined-answer.js';
+import { AnswerReader } from './refined-answer.js';
+import { WarmAdapters } from './warm-adapters.js';
 
 export interface Prediction {
   predictions: LabelScore[];
@@ -34,6 +35,7 @@ interface WarmAdapter {
   providerId: string;
   provider: Provider;
   file: AdapterFile;
+  reader: AnswerReader;
   checkedAt: number;
 }
 
@@ -45,13 +47,13 @@ const MOST_QUERIES = 4096;
 const MADE_AT_ONCE = 8;
 /** How long a warm adapter is used before Postgres is asked whether its provider's record has changed. */
 const RECHECK_MS = 10_000;
-const WARM_ADAPTERS = 256;
+/** What an adapter takes in memory, in lengths of its file: its tensors, and landmarks in double precision for two terms each. */
+const PREPARED_PER_FILE = 5;
 const CHECKPOINT_ID = /^(.+):ckpt-step-(\d{1,7})$/;
 
 /** Answers predictions: learned prompt to the provider, refinement head, softmax. Warm adapters are kept in memory. */
 export class Predictor {
-  /** In order of last use, oldest first. */
-  private readonly warm = new Map<string, WarmAdapter>();
+  private readonly warm = new WarmAdapters<WarmAdapter>();
   private readonly embeddings: ImageEmbeddings;
   private readonly views = new ImageViews();
   private readonly batches: PredictBatches;
@@ -117,7 +119,7 @@ export class Predictor {
         textEmbeddings: scored.textEmbeddings,
       };
     }
-    const answer = readAnswer(weights.head, scored, views);
+    const answer = warm.reader.read(scored, views);
     const refined = rankLabels(answer.refined, classes, options.topK);
     const unrefined = options.blackBox ? rankLabels(answer.blackBox, classes, options.topK) : null;
     return {
@@ -182,8 +184,6 @@ export class Predictor {
         known.provider = await this.providers.connect(known.providerId);
         known.checkedAt = Date.now();
       }
-      this.warm.delete(id);
-      this.warm.set(id, known);
       return known;
     }
     const checkpoint = CHECKPOINT_ID.exec(id);
@@ -194,9 +194,10 @@ export class Predictor {
     if (!file) throw adapterNotFound(id);
     const provider = await this.providers.connect(row.providerId);
     const { providerId } = row;
-    const adapter = { adapterId, providerId, provider, file: decodeAdapter(file), checkedAt: Date.now() };
-    this.warm.set(id, adapter);
-    if (this.warm.size > WARM_ADAPTERS) this.warm.delete(this.warm.keys().next().value ?? '');
+    const decoded = decodeAdapter(file);
+    const reader = new AnswerReader(decoded.weights.head);
+    const adapter = { adapterId, providerId, provider, file: decoded, reader, checkedAt: Date.now() };
+    this.warm.set(id, adapter, file.length * PREPARED_PER_FILE);
     return adapter;
   }
 
@@ -229,7 +230,7 @@ function classTextsOf({ about: { classes, descriptions, probes = [] } }: Adapter
 
 /** @throws InvalidRequestError when views are asked for that the adapter has not learned from */
 function viewsOf({ weights }: AdapterFile, asked: number): number {
-  if (asked === 1 || isLinear(weights.head)) return asked;
+  if (asked === 1 || readsAnswers(weights.head)) return asked;
   throw new InvalidRequestError({
     code: 'views_not_supported',
     param: 'views',

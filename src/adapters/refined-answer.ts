@@ -1,7 +1,8 @@
-import { type LinearHead, refineAnswers, sharedLogits } from '../craft/economy/linear-head.js';
+import { type EconomyHead, PreparedHead } from '../craft/economy/economy-head.js';
+import { sharedLogits } from '../craft/economy/head-inputs.js';
 import { type HeadWeights, refineLogits } from '../craft/head-weights.js';
 import { ConflictError } from '../errors.js';
-import { isLinear } from './adapter-head.js';
+import { readsAnswers } from './adapter-head.js';
 
 /** What a black box answered to some images: to each in V views, and to each view in T transforms, one after another. */
 interface Answers {
@@ -11,27 +12,35 @@ interface Answers {
   embeddings?: Float32Array;
 }
 
-/**
- * What an adapter makes of an answer.
- * @param views V
- * @returns class logits [N, C]: refined, the mean of all views, and as the black box alone has them for the image itself
- */
-export function readAnswer(
-  head: HeadWeights | LinearHead,
-  answers: Answers,
-  views: number,
-): { refined: Float32Array; blackBox: Float32Array } {
-  if (!isLinear(head)) return { refined: refineLogits(head, answers.logits), blackBox: answers.logits };
-  const { inputs, bias } = head;
-  const classCount = bias.length;
-  const byTransform = split(head, answers, classCount);
-  const refined = meanOfViews(refineAnswers(head, byTransform), classCount, views);
-  const blackBox = sharedLogits(inputs, byTransform.slice(0, 1), [1], classCount);
-  return { refined, blackBox: blackBox.filter((_, at) => Math.floor(at / classCount) % views === 0) };
+/** A head of either strategy, ready for answers. */
+export class AnswerReader {
+  private readonly prepared: PreparedHead | null;
+
+  constructor(private readonly head: HeadWeights | EconomyHead) {
+    this.prepared = readsAnswers(head) ? new PreparedHead(head) : null;
+  }
+
+  /**
+   * What an adapter makes of an answer.
+   * @param views V
+   * @returns class logits [N, C]: refined, the mean of all views, and as the black box alone has them for the image itself
+   */
+  read(answers: Answers, views: number): { refined: Float32Array; blackBox: Float32Array } {
+    const { head, prepared } = this;
+    if (!readsAnswers(head) || !prepared) {
+      return { refined: refineLogits(head as HeadWeights, answers.logits), blackBox: answers.logits };
+    }
+    const { inputs, bias } = head;
+    const classCount = bias.length;
+    const byTransform = split(head, answers, classCount);
+    const refined = meanOfViews(prepared.refine(byTransform), classCount, views);
+    const blackBox = sharedLogits(inputs, byTransform.slice(0, 1), [1], classCount);
+    return { refined, blackBox: blackBox.filter((_, at) => Math.floor(at / classCount) % views === 0) };
+  }
 }
 
 /** @returns of each transform, rows as the head was trained on them: class logits, then probe scores or the embedding */
-function split({ inputs }: LinearHead, { logits, embeddings }: Answers, classCount: number): Float32Array[] {
+function split({ inputs }: EconomyHead, { logits, embeddings }: Answers, classCount: number): Float32Array[] {
   // The untrained model has no inputs of embeddings.
   const embedded = inputs.kind === 'embedding' && inputs.width > 0 ? embeddings : undefined;
   const scores = inputs.kind === 'scores' ? classCount + inputs.probes : classCount;

@@ -1,7 +1,7 @@
 import { type AdamOptions, initialAdamState } from './adam.js';
 import { decodeCheckpoint, encodeCheckpoint, type TrainingIdentity, type TrainingState } from './checkpoint.js';
 import type { Compute } from './compute.js';
-import type { LinearHead } from './economy/linear-head.js';
+import type { EconomyHead } from './economy/economy-head.js';
 import { CheckpointError, TrainerStateError, TrainingDivergedError } from './errors.js';
 import { type HeadWeights, initialHead } from './head-weights.js';
 import { type CraftHyperparameters, promptWeightOf } from './hyperparameters.js';
@@ -60,7 +60,7 @@ export interface GenerationReport {
 /** What is kept after training. */
 export interface AdapterWeights {
   prompt: LearnedPrompt;
-  head: HeadWeights | LinearHead;
+  head: HeadWeights | EconomyHead;
   classCount: number;
 }
 

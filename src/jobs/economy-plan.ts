@@ -1,3 +1,4 @@
+import { usefulViews } from '../craft/economy/head-grid.js';
 import { InvalidRequestError } from '../errors.js';
 import { UNITS } from '../ledger/accounts.js';
 import { addAmounts, amountsOfImages, type CallTexts, NOTHING, type Pricing } from '../providers/amounts.js';
@@ -7,7 +8,7 @@ import type { Transform } from '../views/transforms.js';
 import { affordableGenerations, amountsOf, type PlanInput, type TrainingPlan, wholeViews } from './plan.js';
 
 export interface EconomyPlanInput extends Omit<PlanInput, 'space' | 'populationSize'> {
-  /** Views of each training image at most. */
+  /** Views of each training image at most; more than help are not asked for. */
   mostViews: number;
   /** Labels of a query beside the classes. */
   probes: string[];
@@ -40,6 +41,7 @@ export function planEconomy(input: EconomyPlanInput): TrainingPlan {
   const texted = embeds ? amountsOf(views.training, provider, texts) : NOTHING;
   const row = texts.classes.names.length + (embeds ? EMBEDDING_WIDTH : 0);
   const room = Math.max(1, Math.floor(MOST_NUMBERS / Math.max(1, trainingImages.length * row)));
+  const mostViews = Math.min(input.mostViews, usefulViews(trainingImages.length));
   let transforms = input.transforms;
   let setup = NOTHING;
   let mostGenerations = 1;
@@ -48,7 +50,7 @@ export function planEconomy(input: EconomyPlanInput): TrainingPlan {
   for (let count = Math.min(input.transforms.length, room); count > 0; count--) {
     transforms = input.transforms.slice(0, count);
     setup = addAmounts(texted, times(validation, count));
-    mostGenerations = count * Math.max(1, Math.min(input.mostViews, Math.floor(room / count)));
+    mostGenerations = count * Math.max(1, Math.min(mostViews, Math.floor(room / count)));
     affordable = affordableGenerations({ perGeneration, setup }, input.limits);
     if (affordable.generations >= count) break;
   }

@@ -1,5 +1,5 @@
 import { type AdapterDescription, encodeAdapter } from '../adapters/adapter-file.js';
-import { isLinear } from '../adapters/adapter-head.js';
+import { readsAnswers } from '../adapters/adapter-head.js';
 import type { AdapterWeights } from '../craft/trainer.js';
 import type { ClassTexts, Provider } from '../providers/provider.js';
 import { inOrder, type JobMetrics } from './job-ownership.js';
@@ -37,7 +37,7 @@ export class JobAdapters {
   describe({ head }: AdapterWeights, metrics: AdapterMetrics): AdapterDescription {
     const { method, plan, classes, provider, seed } = this.job;
     // One only, where the first view was not asked about in all of them.
-    const transforms = isLinear(head) ? plan.transforms?.slice(0, head.inputs.transforms) : undefined;
+    const transforms = readsAnswers(head) ? plan.transforms?.slice(0, head.inputs.transforms) : undefined;
     const hyperparameters = plan.strategy === 'economy' ? { strategy: plan.strategy } : method.craft.hyperparameters;
     return {
       classes: classes.names,

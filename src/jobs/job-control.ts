@@ -174,7 +174,7 @@ function nothingMoreToAsk(id: string, planned: number): ConflictError {
   return new ConflictError({
     code: 'plan_is_complete',
     param: 'fine_tuning_job_id',
-    message: `Job ${id} has asked about all ${planned} views that it is to ask about, whatever the budget. Create a job with more images, or with more views.`,
+    message: `Job ${id} has asked about all ${planned} views that it asks about, whatever the budget. Create a job with more images, or with more views where "views" allowed fewer than help.`,
   });
 }
 

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { usefulViews } from '../craft/economy/head-grid.js';
 import { MOST_PROBES } from '../craft/economy/probe-labels.js';
 import { craftHyperparametersInputSchema, craftHyperparametersSchema } from '../craft/hyperparameters.js';
 import type { QueryLimits } from '../ledger/accounts.js';
@@ -10,6 +11,7 @@ import { PREDICTION_QUERIES } from '../views/transforms.js';
 /** Views of each training image, by default and at most. */
 export const DEFAULT_VIEWS = 32;
 const MOST_VIEWS = 64;
+const VIEWS_THAT_HELP = [22, 88, 176, 352].map((images) => `${usefulViews(images)} of ${images} images`).join(', ');
 
 const MAX_COUNT = Number.MAX_SAFE_INTEGER;
 
@@ -80,7 +82,7 @@ const craftFields = {
     .max(MOST_VIEWS)
     .optional()
     .describe(
-      `economy: views of each training image at most, each an image query. Left out: what the budget pays for, up to ${DEFAULT_VIEWS}, while they make the head better.`,
+      `economy: views of each training image at most, each an image query. The more images, the fewer views help, and no more are asked about: ${VIEWS_THAT_HELP}. Left out: what the budget pays for, up to ${DEFAULT_VIEWS}, while they make the head better.`,
     ),
   prediction_queries: z
     .literal(PREDICTION_QUERIES)

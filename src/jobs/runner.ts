@@ -28,7 +28,7 @@ import { PlanExtension } from './plan-extension.js';
 import { ScoredPrompts } from './scored-prompts.js';
 import { stateInterval } from './state-interval.js';
 import { isTerminal, type JobStatus } from './state-machine.js';
-import { STOPPED, type StopReason, stopReasonOf } from './stop-reason.js';
+import { describeEnd, type StopReason, stopReasonOf } from './stop-reason.js';
 import { StoredAnswers } from './stored-answers.js';
 import type { TrainingThreads } from './threads/training-threads.js';
 import { toTrainingFailure } from './training-failure.js';
@@ -382,7 +382,7 @@ class Run {
       stopReason: stop,
       budgetRevision: this.budgetRevision,
       message: (id) =>
-        `Training succeeded with generation ${metrics.generation}; the adapter is ${id}.${stop ? STOPPED[stop] : ''}`,
+        `Training succeeded with generation ${metrics.generation}; the adapter is ${id}.${describeEnd(stop, this.plan, this.trainer.generation)}`,
       openAccount: (tx, id, providerId) => ledger.openAccount(tx, { id, kind: 'adapter', providerId }),
     });
   }

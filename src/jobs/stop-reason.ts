@@ -1,16 +1,27 @@
 import { LimitReachedError } from '../ledger/accounts.js';
 import { DeadlinePassedError } from '../ledger/reservation.js';
+import type { TrainingPlan } from './plan.js';
 
 /** Why a job may end before its plan with what it has. */
 export type StopReason = 'budget_exhausted' | 'deadline' | 'plateau';
 
-/** What the job's last event says of it. */
-export const STOPPED: Record<StopReason, string> = {
+const STOPPED: Record<StopReason, string> = {
   budget_exhausted:
     ' The budget did not pay for a further generation; raise it with POST /v1/fine_tuning/jobs/{id}/budget to go on.',
   deadline: ' The deadline came before the end of the plan.',
   plateau: ' Further views no longer pay; what is left of the budget is not spent.',
 };
+
+/** What the job's last event says of its end; nothing where the budget pays for no more. */
+export function describeEnd(
+  stop: StopReason | null,
+  { mostGenerations }: Pick<TrainingPlan, 'mostGenerations'>,
+  generation: number,
+): string {
+  if (stop) return STOPPED[stop];
+  if (mostGenerations === undefined || generation < mostGenerations) return '';
+  return ' These are all the views that it asks about; what is left of the budget is not spent.';
+}
 
 /** @returns null for errors that do not end a job with what it has */
 export function stopReasonOf(error: unknown): StopReason | null {

@@ -2,7 +2,18 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { probeLabelsFor } from '../../src/craft/economy/probe-labels.js';
 import { type ExampleImage, toJsonl } from '../../src/demo/example-data.js';
-import { errorOf, exampleImages, ok, quickJob, sendForm, servedDuring, uploadImages, used } from '../helpers/api.js';
+import { readSafetensors } from '../../src/formats/safetensors.js';
+import {
+  errorOf,
+  exampleImages,
+  ok,
+  quickJob,
+  sendForm,
+  servedDuring,
+  uploadImages,
+  used,
+  withTensor,
+} from '../helpers/api.js';
 import {
   adapterBytes,
   createEconomyJob,
@@ -192,6 +203,60 @@ describe('an economy job', () => {
       /by strategy economy: 3 views of 12 training images of 3 classes, 3 prompt evaluations, 36 image queries, 3 requests/,
     );
     expect(messages.at(-1)).toContain(`the adapter is ${first.fine_tuned_model}`);
+  });
+
+  it('asks about no more views than help with so many images, says so, and leaves the rest of its budget', async () => {
+    const [classes, shots, helpful] = [7, 16, 4];
+    const many = await uploadImages(service, await exampleImages(classes, shots));
+    const budget = { max_image_queries: 100 * classes * shots };
+    const { job: done, counts } = await runEconomyJob(service, economyJob(many, { budget, views: 64 }));
+    expect(done).toMatchObject({
+      status: 'succeeded',
+      stop_reason: null,
+      progress: { generation: helpful, generations: helpful, fraction: 1 },
+      plan: { decided_by: 'views', total: { image_queries: helpful * classes * shots } },
+    });
+    expect(counts.image_queries).toBe(helpful * classes * shots);
+    expect(used(done)).toEqual(counts);
+    const messages = await messagesOf(service, done.id);
+    expect(messages[0]).toMatch(
+      /4 views of 112 training images .* More views are not asked about, whatever the budget\./,
+    );
+    expect(messages.at(-1)).toMatch(/all the views that it asks about; what is left of the budget is not spent/);
+    const more = { max_image_queries: 2 * budget.max_image_queries };
+    const refused = await service.request('POST', `${JOBS}/${done.id}/budget`, more);
+    expect(await errorOf(refused, 409)).toMatchObject({ code: 'plan_is_complete', param: 'fine_tuning_job_id' });
+  });
+
+  it('makes an adapter that compares images with those it has learned from, the same after export and import', async () => {
+    const many = await uploadImages(service, await exampleImages(7, 16));
+    const budget = { max_image_queries: 2 * 2 * 7 * 16 };
+    const { job: done } = await runEconomyJob(service, economyJob(many, { budget, prediction_queries: 2 }));
+    const bytes = await adapterBytes(service, done);
+    const { metadata } = readSafetensors(bytes);
+    expect(metadata.version).toBe('4');
+    const { id } = await ok<{ id: string }>(
+      sendForm(service, '/v1/adapters/import', [
+        { name: 'model', value: 'emoji-clip' },
+        { name: 'file', value: new Uint8Array(bytes), filename: 'adapter.safetensors' },
+      ]),
+    );
+    const asked = await exampleImages(7, 3, 'test');
+    for (const views of [1, 2]) {
+      const [trained, imported] = [
+        await predict(service, done.fine_tuned_model, asked, { views }),
+        await predict(service, id, asked, { views }),
+      ];
+      expect(imported.data).toEqual(trained.data);
+      expect(trained.usage.image_queries).toBe(asked.length * 2 * views);
+    }
+    const space = 'head.space.0.landmarks';
+    const damaged = withTensor(bytes, space, [1, 1], Float32Array.of(1));
+    const refused = await sendForm(service, '/v1/adapters/import', [
+      { name: 'model', value: 'emoji-clip' },
+      { name: 'file', value: damaged, filename: 'adapter.safetensors' },
+    ]);
+    expect((await errorOf(refused, 400)).code).toBe('invalid_adapter_file');
   });
 
   it('validates in each transform, once, and its best checkpoint becomes the adapter', async () => {

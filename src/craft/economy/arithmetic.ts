@@ -1,4 +1,4 @@
-/** The arithmetic of the linear head, on whatever computes it. Matrices are row-major, in single precision. */
+/** The arithmetic of the head, on whatever computes it. Matrices are row-major, in single precision. */
 export interface HeadArithmetic {
   /** Takes a regression to where it is computed. Its arrays are not kept. */
   regression(problem: RegressionProblem): Regression;

@@ -7,8 +7,11 @@ import { type Score, scorePrompts } from '../scoring.js';
 import type { AdapterWeights, GenerationReport } from '../trainer.js';
 import type { Trainer } from '../training.js';
 import type { HeadArithmetic } from './arithmetic.js';
-import { chooseHead, fitHead, type HeadChoice, type LabelledViews } from './head-search.js';
-import { type HeadInputs, type LinearHead, noHead, refineAnswers, sharedLogits } from './linear-head.js';
+import { type EconomyHead, PreparedHead } from './economy-head.js';
+import type { LabelledViews } from './fit-inputs.js';
+import { type HeadInputs, sharedLogits } from './head-inputs.js';
+import { chooseHead, fitHead, type HeadChoice } from './head-search.js';
+import { noHead } from './linear-head.js';
 
 /** What is trained with few queries: the prompt stays, the head is fitted to views of the images. */
 export interface EconomyProblem {
@@ -24,6 +27,12 @@ export interface EconomyProblem {
   /** T, transforms of an image that a prediction asks about. */
   transforms: number;
 }
+
+/** What a head is seen to do. */
+type HeadFigures = Pick<
+  GenerationReport,
+  'trainAccuracy' | 'blackBoxTrainAccuracy' | 'validationAccuracy' | 'validationLoss' | 'headLoss'
+>;
 
 /** Views doubled without making the held-out loss better by at least this share: more of them no longer pay. */
 const LEAST_GAIN = 0.005;
@@ -41,9 +50,9 @@ export class EconomyTrainer implements Trainer {
   private readonly answers: Float32Array[] = [];
   /** Of each transform of the validation images. */
   private readonly validation: Float32Array[] = [];
-  private fitted: { shape: string; head: LinearHead } | null = null;
+  private fitted: { shape: string; head: EconomyHead } | null = null;
   /** What cross-validation chose last, and the head that it made of what there was. */
-  private found: { shape: string; choice: HeadChoice; head: LinearHead } | null = null;
+  private found: { shape: string; choice: HeadChoice; head: EconomyHead; figures: HeadFigures } | null = null;
   private plateau = false;
   private state: 'ready' | 'running' | 'failed' = 'ready';
 
@@ -164,7 +173,8 @@ export class EconomyTrainer implements Trainer {
   private async choose(): Promise<void> {
     const before = this.found?.choice;
     const choice = await chooseHead(this.data, Random.stream(this.seed, 'folds'), this.arithmetic);
-    this.found = { shape: this.shape, choice, head: await fitHead(this.data, choice, this.arithmetic) };
+    const head = await fitHead(this.data, choice, this.arithmetic);
+    this.found = { shape: this.shape, choice, head, figures: this.figuresOf(head) };
     if (this.views.length < FIRST_PLATEAU || !before) return;
     this.plateau = choice.heldOut.loss > before.heldOut.loss * (1 - LEAST_GAIN);
   }
@@ -174,7 +184,7 @@ export class EconomyTrainer implements Trainer {
     return `${this.views.length}/${this.inputs.transforms}`;
   }
 
-  private async head(): Promise<LinearHead> {
+  private async head(): Promise<EconomyHead> {
     const { found, shape } = this;
     if (!found) return noHead(this.inputs, this.problem.classCount);
     if (found.shape === shape) return found.head;
@@ -184,29 +194,36 @@ export class EconomyTrainer implements Trainer {
     return this.fitted.head;
   }
 
-  /** Between two choices the figures are those of the last one: a fit for each view would cost more than it tells. */
-  private report(): GenerationReport {
-    const { classCount, labels, validationLabels, prompt } = this.problem;
-    const { choice, head } = this.found as { choice: HeadChoice; head: LinearHead };
+  private figuresOf(head: EconomyHead): HeadFigures {
+    const { classCount, labels, validationLabels } = this.problem;
     const [first] = this.views;
-    const refined = refineAnswers(head, first);
+    const prepared = new PreparedHead(head);
+    const refined = prepared.refine(first);
     const blackBox = sharedLogits(this.inputs, first.slice(0, 1), [1], classCount);
     const seen = this.validation.slice(0, head.inputs.transforms);
-    const validated = seen.length > 0 ? refineAnswers(head, seen) : null;
-    const { heldOut } = choice;
+    const validated = seen.length > 0 ? prepared.refine(seen) : null;
+    return {
+      trainAccuracy: accuracy(refined, labels, classCount),
+      blackBoxTrainAccuracy: accuracy(blackBox, labels, classCount),
+      validationAccuracy: validated && accuracy(validated, validationLabels, classCount),
+      validationLoss: validated && crossEntropy(validated, validationLabels, classCount),
+      headLoss: crossEntropy(refined, labels, classCount),
+    };
+  }
+
+  /** Between two choices the figures are those of the last one: a fit for each view would cost more than it tells. */
+  private report(): GenerationReport {
+    const { prompt } = this.problem;
+    const { choice, figures } = this.found as { choice: HeadChoice; figures: HeadFigures };
     return {
       generation: this.generation,
       bestFitness: null,
       meanFitness: null,
       stepSize: null,
       template: prompt.space === 'text' ? prompt.template : null,
-      centreLoss: heldOut.loss,
-      trainAccuracy: accuracy(refined, labels, classCount),
-      blackBoxTrainAccuracy: accuracy(blackBox, labels, classCount),
-      validationAccuracy: validated && accuracy(validated, validationLabels, classCount),
-      validationLoss: validated && crossEntropy(validated, validationLabels, classCount),
-      headLoss: crossEntropy(refined, labels, classCount),
-      heldOutAccuracy: heldOut.accuracy,
+      centreLoss: choice.heldOut.loss,
+      ...figures,
+      heldOutAccuracy: choice.heldOut.accuracy,
       consistencyActive: false,
       candidateEvaluations: this.generation,
     };

@@ -1,8 +1,12 @@
 import type { HeadArithmetic, Regression } from './arithmetic.js';
-import { FitInputs, type LabelledViews, type Row } from './fit-inputs.js';
-import type { FitPart, HeadSetting } from './head-grid.js';
+import type { FitInputs, LabelledViews, Row } from './fit-inputs.js';
+import type { FitPart, FitSetting } from './head-grid.js';
+import { sharedLogits } from './head-inputs.js';
+import type { HeadSum } from './head-sum.js';
+import type { InputAxes } from './input-axes.js';
+import { KernelInputs } from './kernel-inputs.js';
 import { minimise } from './lbfgs.js';
-import { type HeadInputs, sharedLogits } from './linear-head.js';
+import { LinearInputs } from './linear-inputs.js';
 
 /** As good as -Infinity, in single precision. */
 const IMPOSSIBLE = -1e9;
@@ -12,75 +16,80 @@ const MOST_ITERATIONS = 200;
 export class HeadFit {
   private readonly shares: Float32Array;
   private readonly inputs: FitInputs;
+  /** Mean square of each input over the rows that count, [K + 1]. */
+  private readonly squares: Float64Array;
   private readonly regression: Regression;
-  private readonly classCount: number;
-  /** That count. */
-  private readonly images: number;
 
-  /** @param counts whether an image counts, [N]; one at least does */
-  constructor(data: LabelledViews, part: FitPart, counts: Uint8Array, arithmetic: HeadArithmetic) {
-    const own = partOf(data, part);
-    const { classCount, labels, views } = own;
-    this.classCount = classCount;
-    const [inside, outside] = [1, 0].map((side) => [...labels.keys()].filter((image) => counts[image] === side));
-    this.images = inside.length;
-    this.shares = sharesOf(own.inputs);
-    const rows: Row[] = views.flatMap((_, view) => inside.map((image) => ({ view, image })));
-    this.inputs = new FitInputs(own, part, rows);
+  /** @param axes of the images that count */
+  constructor(
+    private readonly data: LabelledViews,
+    part: FitPart,
+    private readonly axes: InputAxes,
+    arithmetic: HeadArithmetic,
+  ) {
+    const { labels } = data;
+    const views = part.views === 'first' ? 1 : data.views.length;
+    const counts = new Set(axes.images);
+    const outside = [...labels.keys()].filter((image) => !counts.has(image));
+    this.shares = sharesOf(part, data.inputs.transforms);
+    this.inputs =
+      part.kind === 'linear' ? new LinearInputs(data, part, views, axes) : new KernelInputs(data, part, views, axes);
+    const rows = axes.rows(views);
+    const inputs = this.inputs.of([...rows, ...outside.map((image) => ({ view: 0, image }))]);
+    const width = this.inputs.count + 1;
+    this.squares = meanSquares(inputs, rows.length, width);
     this.regression = arithmetic.regression({
-      inputs: this.inputs.along([...rows, ...outside.map((image) => ({ view: 0, image }))]),
-      width: this.inputs.axisCount + 1,
-      offsets: this.offsetsOf(own, inside),
+      inputs,
+      width,
+      offsets: this.offsetsOf(rows),
       labels: Int32Array.from(rows, ({ image }) => labels[image]),
-      classCount,
-      weights: new Float32Array(rows.length).fill(1 / views.length),
+      classCount: data.classCount,
+      weights: new Float32Array(rows.length).fill(1 / views),
     });
   }
 
   /** Less the largest of each row, so that what is left out is less likely than any, [rows that count, C]. */
-  private offsetsOf({ inputs, classCount, labels, views }: LabelledViews, images: number[]): Float32Array {
+  private offsetsOf(rows: Row[]): Float32Array {
+    const { inputs, classCount, labels, views } = this.data;
     const present = new Uint8Array(classCount);
-    for (const image of images) present[labels[image]] = 1;
-    const offsets = new Float32Array(views.length * images.length * classCount);
+    for (const { image } of rows) present[labels[image]] = 1;
+    const offsets = new Float32Array(rows.length * classCount);
+    const logitsOf = new Map<number, Float32Array>();
     let to = 0;
-    for (const answers of views) {
-      const logits = sharedLogits(inputs, answers, this.shares, classCount);
-      for (const image of images) {
-        const from = image * classCount;
-        let most = Number.NEGATIVE_INFINITY;
-        for (let c = 0; c < classCount; c++) if (present[c]) most = Math.max(most, logits[from + c]);
-        // A class without images tells nothing of itself: it is left out, so that its logit stays as it is.
-        for (let c = 0; c < classCount; c++) offsets[to++] = present[c] ? logits[from + c] - most : IMPOSSIBLE;
-      }
+    for (const { view, image } of rows) {
+      const logits = logitsOf.get(view) ?? sharedLogits(inputs, views[view], this.shares, classCount);
+      logitsOf.set(view, logits);
+      const from = image * classCount;
+      let most = Number.NEGATIVE_INFINITY;
+      for (let c = 0; c < classCount; c++) if (present[c]) most = Math.max(most, logits[from + c]);
+      // A class without images tells nothing of itself: it is left out, so that its logit stays as it is.
+      for (let c = 0; c < classCount; c++) offsets[to++] = present[c] ? logits[from + c] - most : IMPOSSIBLE;
     }
     return offsets;
   }
 
-  /** Numbers of a head along the axes, with the bias. */
+  /** Numbers of a head on the inputs that it is fitted to, with the bias. */
   get parameterCount(): number {
-    return (this.inputs.axisCount + 1) * this.classCount;
+    return (this.inputs.count + 1) * this.data.classCount;
   }
 
   /**
    * Minimises the sum of the losses of all images that count, each the mean over its views, and the penalties.
-   * @param parameters along the axes, where it starts, [K + 1, C]; becomes the fit
+   * @param parameters where it starts, [K + 1, C]; becomes the fit
    * @param tolerance about the square root of what an image's loss may be above the least one
    */
-  async minimise(
-    parameters: Float64Array,
-    { power, strength, biasStrength }: Pick<HeadSetting, 'power' | 'strength' | 'biasStrength'>,
-    tolerance: number,
-  ): Promise<void> {
-    const { classCount, images, regression } = this;
-    const scales = this.inputs.scales(power);
-    const variances = this.inputs.variances;
+  async minimise(parameters: Float64Array, { strength, biasStrength }: FitSetting, tolerance: number): Promise<void> {
+    const { regression, squares } = this;
+    const { classCount } = this.data;
+    const images = this.axes.images.length;
+    const scales = this.inputs.scales;
     // About what the loss curves by, so that all directions are descended at once.
     const curvature = images / classCount;
     const width = scales.length + 1;
     const pulls = Float64Array.from({ length: width }, (_, k) => {
       return k < scales.length ? strength / scales[k] ** 2 : biasStrength;
     });
-    const units = pulls.map((pull, k) => 1 / Math.sqrt(pull + curvature * (variances[k] ?? 1)));
+    const units = pulls.map((pull, k) => 1 / Math.sqrt(pull + curvature * squares[k]));
     const point = parameters.map((value, at) => value / units[Math.floor(at / classCount)]);
     const toParameters = (from: Float64Array) => {
       for (let k = 0, at = 0; k < width; k++) {
@@ -111,14 +120,13 @@ export class HeadFit {
     return this.regression.residuals(parameters);
   }
 
-  /** Adds a head along the axes to one on the answers themselves: weight [T·L, C], bias [C], shares [T]. */
-  addTo(
-    head: { weight: Float64Array; bias: Float64Array; shares: Float64Array },
-    parameters: Float64Array,
-    share: number,
-  ): void {
-    this.inputs.addTo(head.weight, head.bias, parameters, share);
-    for (let t = 0; t < this.shares.length; t++) head.shares[t] += share * this.shares[t];
+  /**
+   * Adds a sum of heads on these inputs to one on the answers themselves.
+   * @param share of all of them
+   */
+  addTo(sum: HeadSum, parameters: Float64Array, share: number): void {
+    this.inputs.addTo(sum, parameters);
+    sum.addShares(this.shares.map((own) => share * own));
   }
 
   dispose(): void {
@@ -126,17 +134,16 @@ export class HeadFit {
   }
 }
 
-/** The views and transforms that a head is fitted to. */
-export function partOf(data: LabelledViews, { views, transforms }: FitPart): LabelledViews {
-  const count = transforms === 'first' ? 1 : data.inputs.transforms;
-  return {
-    ...data,
-    inputs: { ...data.inputs, transforms: count },
-    views: data.views.slice(0, views === 'all' ? undefined : 1).map((answers) => answers.slice(0, count)),
-  };
+/** Of the class logits of each transform in what a head is a residual on: all alike, [T]. */
+export function sharesOf(part: FitPart, transforms: number): Float32Array {
+  if (part.transforms === 'first') return Float32Array.from({ length: transforms }, (_, t) => (t === 0 ? 1 : 0));
+  return new Float32Array(transforms).fill(1 / transforms);
 }
 
-/** Of the class logits of each transform in what a head is a residual on: all alike, [T]. */
-export function sharesOf(inputs: HeadInputs): Float32Array {
-  return new Float32Array(inputs.transforms).fill(1 / inputs.transforms);
+function meanSquares(inputs: Float32Array, rows: number, width: number): Float64Array {
+  const squares = new Float64Array(width);
+  for (let i = 0, at = 0; i < rows; i++) {
+    for (let k = 0; k < width; k++, at++) squares[k] += (inputs[at] * inputs[at]) / rows;
+  }
+  return squares;
 }

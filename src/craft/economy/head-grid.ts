@@ -1,32 +1,45 @@
-/** What of the answers a head is fitted to. */
-export interface FitPart {
+/** What of the answers a linear head is fitted to. */
+export interface LinearPart {
+  kind: 'linear';
   /** The images themselves, or all their views. */
   views: 'first' | 'all';
-  /**
-   * The image as it is; or all its transforms, whose inputs are scaled jointly, so that what tells them apart counts, or each
-   * by itself, so that what they have in common does.
-   */
-  transforms: 'first' | 'joint' | 'apart';
-  /** Scores of probe labels, too, or those of the classes only. */
-  labels: 'all' | 'classes';
-}
-
-/** One way to fit a head: to what, how its inputs are scaled, and how strongly it is held back. */
-export interface HeadSetting extends FitPart {
+  /** The image as it is, or all its transforms side by side. */
+  transforms: 'first' | 'joint';
   /** Of the scaling of the principal axes: 0 leaves them as they are, 1 whitens them. */
   power: number;
-  /** L2 strength on the weights of scaled inputs. */
+}
+
+/** What of the answers images are compared by. */
+export interface KernelPart {
+  kind: 'kernel';
+  /** The images themselves, or some of their views, too. */
+  views: 'first' | 'all';
+  /** The image as it is; or all its transforms: the mean of their inputs, or that of their likenesses. */
+  transforms: 'first' | 'mean' | 'apart';
+  /** As that of a linear part. */
+  power: number;
+}
+
+export type FitPart = LinearPart | KernelPart;
+
+/** How a head is fitted to a part. */
+export interface FitSetting {
+  /** L2 strength on the weights of scaled inputs; of a kernel head, on its squared norm. */
   strength: number;
   /** L2 strength on the bias. */
   biasStrength: number;
 }
 
-/** What is tried on one part of the answers: every power with every strength and every strength on the bias. */
-export interface PartGrid extends FitPart {
-  powers: number[];
+export interface HeadSetting extends FitSetting {
+  part: FitPart;
+}
+
+/** What is tried on one part of the answers. */
+export interface PartGrid {
+  part: FitPart;
   /** From strong to weak: the fit of each is where the next one starts from. */
   strengths: number[];
-  biasStrengths: number[];
+  biasStrength: number;
 }
 
 export interface SearchGrid {
@@ -37,9 +50,19 @@ export interface SearchGrid {
   heldOut: number;
 }
 
+/** Views of training images that others are compared with, at most. */
+export const MOST_LANDMARKS = 1024;
+/** Of many images two views, the image and its mirror image, tell a kernel most of what all of them do. */
+const FEWEST_VIEWS = 2;
+/** Of few images as many views help as make about so many rows. */
+const USEFUL_ROWS = 768;
+const POWERS = [0.5, 0.75];
+/** What is tried where there is time for one. */
+const USUAL_POWER = 0.75;
 const FOLDS = 5;
-const STRENGTHS = [2.5, 2, 1.5, 1, 0.5].map((exponent) => 10 ** exponent);
-const PLAIN: FitPart = { views: 'first', transforms: 'first', labels: 'all' };
+/** Of linear heads: for what a kernel does not tell, and where kernels would take too long. */
+const LINEAR = { strengths: [2.5, 1.5, 0.5].map(powerOfTen), biasStrength: 1 };
+const KERNEL = { strengths: [1, 0.1, 0.01], biasStrength: 0.1 };
 
 /** Products of one step of a fit from which on fewer settings are tried and fewer images are held out. */
 const MEDIUM = 1e8;
@@ -50,33 +73,36 @@ const FEWEST_JUDGED = 800;
 /**
  * What with fewer queries would be fitted is fitted with more of them, too: more never push out what is better. Where images
  * and classes are many, the choice matters less and costs more, so that less is tried.
- * @param size images, views and transforms of each, classes, probe labels, and inputs from one transform
+ * @param size images, views and transforms of each, classes, and inputs from one transform
  */
 export function searchGrid(size: {
   images: number;
   views: number;
   transforms: number;
   classes: number;
-  probes: number;
   inputs: number;
 }): SearchGrid {
-  const { images, views, transforms, probes } = size;
-  const parts: FitPart[] = [PLAIN];
-  if (probes > 0) parts.push({ ...PLAIN, labels: 'classes' });
-  if (transforms > 1) parts.push({ ...PLAIN, transforms: 'joint' }, { ...PLAIN, transforms: 'apart' });
-  if (views > 1) {
-    const further = parts.filter(({ labels }) => labels === 'all');
-    parts.push(...further.map((part) => ({ ...part, views: 'all' as const })));
-  }
+  const { images, classes } = size;
+  const views: ('first' | 'all')[] = size.views > 1 ? ['first', 'all'] : ['first'];
+  const linear = views.map((of): LinearPart => {
+    return { kind: 'linear', views: of, transforms: 'first', power: USUAL_POWER };
+  });
+  const kernels = views.flatMap((of) => {
+    const transforms = size.transforms > 1 ? (['mean', 'apart'] as const) : (['first'] as const);
+    return transforms.flatMap((which) => {
+      return POWERS.map((power): KernelPart => ({ kind: 'kernel', views: of, transforms: which, power }));
+    });
+  });
+  // Where kernels take too long: the one part that has everything in it.
+  const all = { ...linear[views.length - 1], transforms: size.transforms > 1 ? 'joint' : 'first' } as const;
   const workOf = (part: FitPart) => {
-    const rows = images * (part.views === 'all' ? views : 1);
-    const inputs = part.labels === 'classes' ? size.classes : size.inputs;
-    return rows * inputs * (part.transforms === 'first' ? 1 : transforms) * size.classes;
+    const rows = part.views === 'all' ? images * size.views : images;
+    const inputs = part.transforms === 'joint' ? size.transforms * size.inputs : size.inputs;
+    return rows * classes * (part.kind === 'linear' ? inputs : Math.min(rows, MOST_LANDMARKS));
   };
-  const most = Math.max(...parts.map(workOf));
-  // The one part that has everything in it.
-  const all: FitPart = { ...PLAIN, views: views > 1 ? 'all' : 'first', transforms: transforms > 1 ? 'joint' : 'first' };
-  const tried = workOf(PLAIN) >= LARGE ? [all] : parts;
+  const able = kernels.filter((part) => workOf(part) < (part.power === USUAL_POWER ? LARGE : MEDIUM));
+  const tried = able.length === 0 ? [...(workOf(linear[0]) >= LARGE ? [] : linear), all] : [...able, ...linear];
+  const most = Math.max(...tried.map(workOf));
   const folds = most >= LARGE ? 1 : most >= MEDIUM ? 2 : FOLDS;
   return {
     parts: tried.map((part) => gridOf(part, workOf(part))),
@@ -86,18 +112,29 @@ export function searchGrid(size: {
 }
 
 function gridOf(part: FitPart, work: number): PartGrid {
-  const isPlain = part.views === 'first' && part.transforms === 'first' && part.labels === 'all';
-  return {
-    ...part,
-    powers: work >= MEDIUM ? [0.75] : [0.5, 0.75, 1],
-    strengths: work >= LARGE ? STRENGTHS.slice(1, 4) : STRENGTHS,
-    biasStrengths: isPlain && work < MEDIUM ? [1, 0.1] : [1],
-  };
+  if (part.kind === 'kernel') return { ...KERNEL, part };
+  return { ...LINEAR, part, strengths: work >= LARGE ? [2, 1.5, 1].map(powerOfTen) : LINEAR.strengths };
+}
+
+/** So many views of each image help a head. A power of two: a choice is made whenever views have doubled. */
+export function usefulViews(images: number): number {
+  return 2 ** Math.floor(Math.log2(Math.max(FEWEST_VIEWS, USEFUL_ROWS / images)));
 }
 
 /** The settings of a part, in the order in which they are fitted. */
-export function settingsOf({ powers, strengths, biasStrengths, ...part }: PartGrid): HeadSetting[] {
-  return powers.flatMap((power) =>
-    strengths.flatMap((strength) => biasStrengths.map((biasStrength) => ({ ...part, power, strength, biasStrength }))),
+export function settingsOf({ part, strengths, biasStrength }: PartGrid): HeadSetting[] {
+  return strengths.map((strength) => ({ part, strength, biasStrength }));
+}
+
+export function isSamePart(one: FitPart, other: FitPart): boolean {
+  return (
+    one.kind === other.kind &&
+    one.views === other.views &&
+    one.transforms === other.transforms &&
+    one.power === other.power
   );
+}
+
+function powerOfTen(exponent: number): number {
+  return 10 ** exponent;
 }

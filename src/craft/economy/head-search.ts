@@ -1,15 +1,16 @@
 import { accuracy } from '../metrics.js';
 import type { Random } from '../random.js';
 import type { HeadArithmetic } from './arithmetic.js';
+import type { EconomyHead } from './economy-head.js';
 import type { LabelledViews } from './fit-inputs.js';
 import { stratifiedFolds } from './folds.js';
-import { HeadFit, partOf, sharesOf } from './head-fit.js';
-import { type FitPart, type HeadSetting, type PartGrid, searchGrid, settingsOf } from './head-grid.js';
+import { HeadFit, sharesOf } from './head-fit.js';
+import { type HeadSetting, isSamePart, searchGrid, settingsOf } from './head-grid.js';
+import { inputWidthOf, sharedLogits } from './head-inputs.js';
+import { HeadSum } from './head-sum.js';
 import { crossEntropies } from './held-out.js';
-import { inputWidthOf, type LinearHead, noHead, sharedLogits } from './linear-head.js';
+import { InputAxes } from './input-axes.js';
 import { averageWeights } from './model-average.js';
-
-export type { LabelledViews } from './fit-inputs.js';
 
 /** The average of several heads that cross-validation chose. */
 export interface HeadChoice {
@@ -32,7 +33,7 @@ const FIT_TOLERANCE = 1e-3;
 type Tried = HeadSetting & { refined: Float32Array };
 
 /**
- * Tries every setting on images that are held out, and weighs them by how sure it is that each is best. Heads are linear,
+ * Tries every setting on images that are held out, and weighs them by how sure it is that each is best. Heads add to logits,
  * so that their average is one head; no head at all is among what is averaged. Folds are of images: no view of an image
  * helps to judge another one; and inputs are scaled in each by itself, because with fewer images than inputs those held out
  * would be told from their inputs alone.
@@ -44,26 +45,38 @@ export async function chooseHead(data: LabelledViews, random: Random, arithmetic
     views: views.length,
     transforms: inputs.transforms,
     classes: classCount,
-    probes: inputs.kind === 'scores' ? inputs.probes : 0,
     inputs: inputWidthOf(inputs, classCount),
   });
   const foldOf = stratifiedFolds(data.labels, classCount, grid.folds, random);
   const judged = [...foldOf.keys()].filter((image) => foldOf[image] < grid.heldOut);
   const labels = Int32Array.from(judged, (image) => data.labels[image]);
-  const logits = rowsOf(sharedLogits(inputs, views[0].slice(0, 1), [1], classCount), judged, classCount);
-  const tried: Tried[] = [];
-  for (const part of grid.parts) {
-    const { inputs: own, views: answers } = partOf(data, part);
-    const offsets = rowsOf(sharedLogits(own, answers[0], sharesOf(own), classCount), judged, classCount);
-    const settings = settingsOf(part).map((setting) => ({ ...setting, refined: offsets.slice() }));
-    for (let fold = 0; fold < grid.heldOut; fold++) {
-      const counts = Uint8Array.from(foldOf, (of) => (of === fold ? 0 : 1));
-      if (!counts.includes(0) || !counts.includes(1)) continue;
-      const held = [...judged.keys()].filter((row) => foldOf[judged[row]] === fold);
-      await fitPaths(data, { part, settings, counts, held }, arithmetic);
-    }
-    tried.push(...settings);
+  const logitsWith = (shares: ArrayLike<number>) => {
+    return rowsOf(sharedLogits(inputs, views[0], shares, classCount), judged, classCount);
+  };
+  const logits = logitsWith([1, ...new Array(inputs.transforms - 1).fill(0)]);
+  const tried: Tried[][] = grid.parts.map((part) => {
+    const offsets = logitsWith(sharesOf(part.part, inputs.transforms));
+    return settingsOf(part).map((setting) => ({ ...setting, refined: offsets.slice() }));
+  });
+  for (let fold = 0; fold < grid.heldOut; fold++) {
+    const counted = [...foldOf.keys()].filter((image) => foldOf[image] !== fold);
+    if (counted.length === 0 || counted.length === foldOf.length) continue;
+    const held = [...judged.keys()].filter((row) => foldOf[judged[row]] === fold);
+    const axes = new InputAxes(data, counted);
+    for (const settings of tried) await fitPath(data, { settings, axes, held }, arithmetic);
   }
+  return averageOf(tried.flat(), logits, labels, data, random);
+}
+
+/** Weighs what was tried by its logits of the images held out, and no head at all by the black box's. */
+function averageOf(
+  tried: Tried[],
+  logits: Float32Array,
+  labels: Int32Array,
+  data: LabelledViews,
+  random: Random,
+): HeadChoice {
+  const { classCount } = data;
   const losses = [...tried.map(({ refined }) => refined), logits].map((own) => crossEntropies(own, labels, classCount));
   const priors = losses.map((_, model) => (model < tried.length ? (1 - NO_HEAD_PRIOR) / tried.length : NO_HEAD_PRIOR));
   const shares = averageWeights(losses, priors, random);
@@ -102,19 +115,16 @@ function rowsOf(matrix: Float32Array, rows: number[], columns: number): Float32A
  * Fits heads of all settings of a part to images that count, and adds what each says of the others to its logits.
  * @param held rows of the logits that the images held out have
  */
-async function fitPaths(
+async function fitPath(
   data: LabelledViews,
-  { part, settings, counts, held }: { part: PartGrid; settings: Tried[]; counts: Uint8Array; held: number[] },
+  { settings, axes, held }: { settings: Tried[]; axes: InputAxes; held: number[] },
   arithmetic: HeadArithmetic,
 ): Promise<void> {
   const { classCount } = data;
-  const heads = new HeadFit(data, part, counts, arithmetic);
+  const heads = new HeadFit(data, settings[0].part, axes, arithmetic);
   try {
-    let parameters = new Float64Array(heads.parameterCount);
-    let power = Number.NaN;
+    const parameters = new Float64Array(heads.parameterCount);
     for (const setting of settings) {
-      if (setting.power !== power) parameters = new Float64Array(heads.parameterCount);
-      power = setting.power;
       await heads.minimise(parameters, setting, SEARCH_TOLERANCE);
       const residuals = await heads.residuals(parameters);
       held.forEach((row, at) => {
@@ -131,36 +141,29 @@ export async function fitHead(
   data: LabelledViews,
   { members }: Pick<HeadChoice, 'members'>,
   arithmetic: HeadArithmetic,
-): Promise<LinearHead> {
-  const { inputs, classCount, labels } = data;
-  const head = noHead(inputs, classCount);
-  const weight = new Float64Array(head.weight.length);
-  const bias = new Float64Array(classCount);
-  const shares = new Float64Array(inputs.transforms);
-  const everyone = new Uint8Array(labels.length).fill(1);
-  for (const part of distinctParts(members)) {
-    const heads = new HeadFit(data, part, everyone, arithmetic);
+): Promise<EconomyHead> {
+  const sum = new HeadSum(data.inputs, data.classCount);
+  const axes = new InputAxes(data, [...data.labels.keys()]);
+  const parts = members.filter(({ part }, index) => {
+    return members.findIndex((other) => isSamePart(part, other.part)) === index;
+  });
+  for (const { part } of parts) {
+    const heads = new HeadFit(data, part, axes, arithmetic);
     try {
       const parameters = new Float64Array(heads.parameterCount);
-      for (const member of members) {
-        if (!isOf(part, member)) continue;
+      const average = new Float64Array(heads.parameterCount);
+      let shares = 0;
+      for (const member of members.filter((other) => isSamePart(part, other.part))) {
         await heads.minimise(parameters, member, FIT_TOLERANCE);
-        heads.addTo({ weight, bias, shares }, parameters, member.share);
+        for (let at = 0; at < average.length; at++) average[at] += member.share * parameters[at];
+        shares += member.share;
       }
+      heads.addTo(sum, average, shares);
     } finally {
       heads.dispose();
     }
   }
   // What no head has a share in stays as the black box says it of the image itself.
-  shares[0] += 1 - members.reduce((sum, { share }) => sum + share, 0);
-  const single = (values: Float64Array) => Float32Array.from(values);
-  return { ...head, shares: single(shares), weight: single(weight), bias: single(bias) };
-}
-
-function distinctParts(members: FitPart[]): FitPart[] {
-  return members.filter((member, index) => members.findIndex((other) => isOf(member, other)) === index);
-}
-
-function isOf(part: FitPart, other: FitPart): boolean {
-  return part.views === other.views && part.transforms === other.transforms && part.labels === other.labels;
+  sum.addShares([1 - members.reduce((all, { share }) => all + share, 0)]);
+  return sum.toHead();
 }

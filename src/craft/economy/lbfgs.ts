@@ -1,3 +1,5 @@
+import { dotProduct } from './dot.js';
+
 /** Pairs of steps and changes of the gradient that are remembered. */
 const MEMORY = 8;
 /** Sufficient decrease: c1 of the Armijo condition. */
@@ -95,9 +97,7 @@ function descend(
 }
 
 function dot(a: Float64Array, b: Float64Array): number {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
-  return sum;
+  return dotProduct(a, 0, b, 0, a.length);
 }
 
 function add(to: Float64Array, values: Float64Array, factor: number): void {

@@ -150,17 +150,20 @@ function meanOf(values: Float64Array): number {
 }
 
 /**
- * The inputs of one row along the axes.
+ * The inputs of one row along axes, from their mean.
  * @param row [L]
+ * @param axes one column per axis, [L, K]
  * @param into is written, [K]
  */
-export function alongAxes(row: Float64Array, { mean, variances, axes }: PrincipalAxes, into: Float64Array): void {
-  const count = variances.length;
+export function alongAxes(
+  row: ArrayLike<number>,
+  { mean, axes }: { mean: ArrayLike<number>; axes: ArrayLike<number> },
+  into: Float64Array,
+): void {
   into.fill(0);
-  for (let j = 0; j < mean.length; j++) {
+  for (let j = 0, at = 0; j < mean.length; j++) {
     const value = row[j] - mean[j];
-    const at = j * count;
-    for (let k = 0; k < count; k++) into[k] += value * axes[at + k];
+    for (let k = 0; k < into.length; k++) into[k] += value * axes[at++];
   }
 }
 

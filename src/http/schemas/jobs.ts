@@ -80,7 +80,7 @@ const planSchema = z
     decided_by: z
       .string()
       .describe(
-        'The limit that decides the number of generations; views where the budget pays for more than are asked for.',
+        'The limit that decides the number of generations; views where the budget pays for more views than are asked about: than help with so many images, or than the job allows.',
       ),
     seconds_at_provider_limits: z
       .number()

@@ -4,16 +4,18 @@ import { wholeViews } from '../../../src/jobs/plan.js';
 import { NO_LIMITS, type QueryLimits } from '../../../src/ledger/accounts.js';
 import { QUERIED } from '../../../src/views/transforms.js';
 
+/** Training images: so few that 32 views of each help. */
+const N = 22;
 const sizes = (count: number) => new Array<number>(count).fill(1000);
 
 function plan(limits: Partial<QueryLimits>, overrides: Partial<EconomyPlanInput> = {}) {
   return planEconomy({
-    trainingImages: sizes(352),
+    trainingImages: sizes(N),
     validationImages: [],
     classCount: 22,
     texts: { classes: { names: Array.from({ length: 150 }, (_, c) => String(c + 100)) }, templateBytes: 0 },
     limits: { ...NO_LIMITS, ...limits },
-    calls: { promptsPerRequest: 40, imagesPerRequest: 100 },
+    calls: { promptsPerRequest: 40, imagesPerRequest: 6 },
     provider: {
       requestsPerSecond: 2,
       prices: {
@@ -35,19 +37,19 @@ function plan(limits: Partial<QueryLimits>, overrides: Partial<EconomyPlanInput>
 const EMBEDS: Partial<EconomyPlanInput> = {
   texts: { classes: { names: Array.from({ length: 22 }, (_, c) => String(c + 10)) }, templateBytes: 0 },
   calls: { promptsPerRequest: 10, imagesPerRequest: 1, embedsTexts: true },
-  imageCalls: { limits: { promptsPerRequest: 1, imagesPerRequest: 100 }, counts: [] },
+  imageCalls: { limits: { promptsPerRequest: 1, imagesPerRequest: 6 }, counts: [] },
   probes: [],
 };
 
 describe('planEconomy', () => {
   it('asks one query of each training image and view', () => {
     const { generations, perGeneration, total, setup, decidedBy, secondsAtProviderLimits } = plan({
-      imageQueries: 8 * 352 + 351,
+      imageQueries: 8 * N + N - 1,
     });
     expect(generations).toBe(8);
-    expect(perGeneration).toEqual({ promptEvaluations: 1, imageQueries: 352, requests: 4, costMicroUsd: 352_000 });
+    expect(perGeneration).toEqual({ promptEvaluations: 1, imageQueries: N, requests: 4, costMicroUsd: 22_000 });
     expect(setup).toEqual({ promptEvaluations: 0, imageQueries: 0, requests: 0, costMicroUsd: 0 });
-    expect(total).toEqual({ promptEvaluations: 8, imageQueries: 8 * 352, requests: 32, costMicroUsd: 8 * 352_000 });
+    expect(total).toEqual({ promptEvaluations: 8, imageQueries: 8 * N, requests: 32, costMicroUsd: 8 * 22_000 });
     expect(decidedBy).toBe('imageQueries');
     expect(secondsAtProviderLimits).toBe(16);
   });
@@ -58,26 +60,52 @@ describe('planEconomy', () => {
     expect(plan({})).toMatchObject({ generations: 32, decidedBy: 'views' });
   });
 
+  it.each([
+    [12, 64, 64],
+    [22, 64, 32],
+    [22, 32, 32],
+    [22, 4, 4],
+    [176, 32, 4],
+    [352, 32, 2],
+    [352, 1, 1],
+    [16_000, 32, 2],
+  ])(
+    'asks about no more views of %d images than help, nor than the %d that are allowed',
+    (images, mostViews, views) => {
+      const made = plan({ imageQueries: 1e9 }, { trainingImages: sizes(images), mostViews });
+      expect(made).toMatchObject({ generations: views, mostGenerations: views, decidedBy: 'views' });
+      expect(made.total.imageQueries).toBe(views * images);
+      // What pays for exactly these views leaves nothing over: the budget decides.
+      const exact = plan({ imageQueries: views * images }, { trainingImages: sizes(images), mostViews });
+      expect(exact).toMatchObject({ generations: views, decidedBy: 'imageQueries' });
+    },
+  );
+
+  it('asks about every transform of the views that help', () => {
+    const made = plan({ imageQueries: 1e6 }, { trainingImages: sizes(352), transforms: QUERIED[4] });
+    expect(made).toMatchObject({ generations: 8, mostGenerations: 8, transforms: QUERIED[4], decidedBy: 'views' });
+  });
+
   it('asks about validation images once', () => {
-    const { setup, total, generations } = plan({ imageQueries: 3 * 352 + 110 }, { validationImages: sizes(110) });
+    const { setup, total, generations } = plan({ imageQueries: 3 * N + 10 }, { validationImages: sizes(10) });
     expect(generations).toBe(3);
-    expect(setup).toMatchObject({ imageQueries: 110, requests: 2, promptEvaluations: 1 });
-    expect(total.imageQueries).toBe(3 * 352 + 110);
-    expect(plan({ imageQueries: 3 * 352 + 109 }, { validationImages: sizes(110) }).generations).toBe(2);
+    expect(setup).toMatchObject({ imageQueries: 10, requests: 2, promptEvaluations: 1 });
+    expect(total.imageQueries).toBe(3 * N + 10);
+    expect(plan({ imageQueries: 3 * N + 9 }, { validationImages: sizes(10) }).generations).toBe(2);
   });
 
   it('asks about every view, and once about validation images, in all transforms', () => {
     const overrides = { validationImages: sizes(10), transforms: QUERIED[4] };
-    const two = plan({ imageQueries: 8 * 352 + 40 }, overrides);
+    const two = plan({ imageQueries: 8 * N + 40 }, overrides);
     expect(two).toMatchObject({ generations: 8, transforms: QUERIED[4], mostGenerations: 128 });
-    expect(two.total.imageQueries).toBe(8 * 352 + 40);
+    expect(two.total.imageQueries).toBe(8 * N + 40);
     expect(two.perPrediction).toMatchObject({ imageQueries: 4, requests: 1 });
   });
 
   it('spends nothing on a part of a view, of which nothing is learned', () => {
-    const most = plan({ imageQueries: 7 * 352 }, { transforms: QUERIED[4] });
+    const most = plan({ imageQueries: 7 * N }, { transforms: QUERIED[4] });
     expect(most).toMatchObject({ generations: 4, transforms: QUERIED[4] });
-    expect(most.total.imageQueries).toBe(4 * 352);
+    expect(most.total.imageQueries).toBe(4 * N);
   });
 
   it.each([
@@ -88,28 +116,28 @@ describe('planEconomy', () => {
     [0, 0, 1],
   ])('of four transforms, asks about as many as %d queries of each image pay for', (paid, generations, transforms) => {
     const validationImages = sizes(10);
-    const made = plan({ imageQueries: paid * (352 + 10) }, { transforms: QUERIED[4], validationImages });
+    const made = plan({ imageQueries: paid * (N + 10) }, { transforms: QUERIED[4], validationImages });
     expect(made.generations).toBe(generations);
     expect(made.transforms).toEqual(QUERIED[4].slice(0, transforms));
     expect(made.perPrediction?.imageQueries).toBe(transforms);
-    expect(made.total.imageQueries).toBe(paid * 362);
+    expect(made.total.imageQueries).toBe(paid * (N + 10));
   });
 
   it('of a budget that pays for none, plans nothing at no cost', () => {
-    const nothing = plan({ imageQueries: 351 }, { validationImages: sizes(10) });
+    const nothing = plan({ imageQueries: N - 1 }, { validationImages: sizes(10) });
     expect(nothing.generations).toBe(0);
     expect(Object.values(nothing.total)).toEqual([0, 0, 0, 0]);
     // What a first generation would need beside its own queries, should the budget be raised.
-    expect(nothing.setup).toMatchObject({ imageQueries: 10, requests: 1 });
+    expect(nothing.setup).toMatchObject({ imageQueries: 10, requests: 2 });
     expect(nothing.mostGenerations).toBeGreaterThanOrEqual(1);
   });
 
   it('of a provider that embeds, pays for its texts once and for images as they are embedded', () => {
-    const made = plan({ imageQueries: 2 * 352 + 10 }, { ...EMBEDS, validationImages: sizes(10) });
+    const made = plan({ imageQueries: 2 * N + 10 }, { ...EMBEDS, validationImages: sizes(10) });
     expect(made.generations).toBe(2);
-    expect(made.perGeneration).toMatchObject({ imageQueries: 352, requests: 4, promptEvaluations: 0 });
-    expect(made.setup).toMatchObject({ imageQueries: 10, promptEvaluations: 1, requests: 2 });
-    expect(made.total).toMatchObject({ imageQueries: 2 * 352 + 10, requests: 10, promptEvaluations: 1 });
+    expect(made.perGeneration).toMatchObject({ imageQueries: N, requests: 4, promptEvaluations: 0 });
+    expect(made.setup).toMatchObject({ imageQueries: 10, promptEvaluations: 1, requests: 3 });
+    expect(made.total).toMatchObject({ imageQueries: 2 * N + 10, requests: 11, promptEvaluations: 1 });
     expect(made).toMatchObject({ textEmbeddings: 22, textEmbeddingsPerGeneration: 0, classes: 22 });
     expect(made.perPrediction).toMatchObject({ imageQueries: 1, requests: 1, promptEvaluations: 0 });
   });
@@ -119,14 +147,14 @@ describe('planEconomy', () => {
     const large = { trainingImages: sizes(16_000), texts: { classes: { names }, templateBytes: 0 }, classCount: 1000 };
     expect(plan({}, large)).toMatchObject({ generations: 1, mostGenerations: 1 });
     expect(plan({}, { ...large, transforms: QUERIED[4] })).toMatchObject({ generations: 1, transforms: ['identity'] });
-    expect(plan({}, { ...large, trainingImages: sizes(4000), transforms: QUERIED[2] })).toMatchObject({
-      generations: 6,
-    });
+    // Of so many images two views would help.
+    const fewer = plan({}, { ...large, trainingImages: sizes(6000), transforms: QUERIED[4] });
+    expect(fewer).toMatchObject({ generations: 4, transforms: QUERIED[4] });
   });
 
   it('lets the tightest of several limits decide', () => {
     expect(plan({ imageQueries: 1e5, requests: 11 })).toMatchObject({ generations: 2, decidedBy: 'requests' });
-    expect(plan({ imageQueries: 1e5, costMicroUsd: 400_000 })).toMatchObject({
+    expect(plan({ imageQueries: 1e5, costMicroUsd: 30_000 })).toMatchObject({
       generations: 1,
       decidedBy: 'costMicroUsd',
     });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import type { EconomyHead } from '../../../../src/craft/economy/economy-head.js';
 import { type EconomyProblem, EconomyTrainer } from '../../../../src/craft/economy/economy-trainer.js';
-import type { LinearHead } from '../../../../src/craft/economy/linear-head.js';
 import { simdArithmetic } from '../../../../src/craft/economy/simd-arithmetic.js';
 import { InvalidProblemError, ScoringContractError, TrainerStateError } from '../../../../src/craft/errors.js';
 import { Random } from '../../../../src/craft/random.js';
@@ -80,7 +80,8 @@ describe('EconomyTrainer', () => {
   });
 
   it('reports figures of the head and of the black box', async () => {
-    const { reports } = await trained(PROBLEM, 2);
+    const { reports, adapter } = await trained(PROBLEM, 2);
+    expect((adapter.head as EconomyHead).kind).toBe('kernel');
     expect(reports.map(({ generation }) => generation)).toEqual([1, 2]);
     const [report] = reports;
     expect(report.trainAccuracy).toBeGreaterThan(report.blackBoxTrainAccuracy as number);
@@ -118,8 +119,8 @@ describe('EconomyTrainer', () => {
 
   it('has the untrained model before the first generation', async () => {
     const { head } = await trainerOf(PROBLEM).adapter();
-    expect((head as LinearHead).shares).toEqual(Float32Array.of(1));
-    expect((head as LinearHead).weight.every((weight) => weight === 0)).toBe(true);
+    expect((head as EconomyHead).shares).toEqual(Float32Array.of(1));
+    expect((head as EconomyHead).weight.every((weight) => weight === 0)).toBe(true);
   });
 
   it('has a head of the images as they are until it has seen the first view in all transforms', async () => {
@@ -131,7 +132,7 @@ describe('EconomyTrainer', () => {
       [4, 3],
     ]) {
       const { adapter } = await trained(problem, generations);
-      expect((adapter.head as LinearHead).inputs.transforms).toBe(transforms);
+      expect((adapter.head as EconomyHead).inputs.transforms).toBe(transforms);
     }
   });
 
@@ -142,7 +143,7 @@ describe('EconomyTrainer', () => {
 
   it('sees how long embeddings are', async () => {
     const { adapter } = await trained({ ...PROBLEM, inputs: { kind: 'embedding' } }, 1, 0, 11);
-    expect((adapter.head as LinearHead).inputs).toEqual({ kind: 'embedding', width: 11, transforms: 1 });
+    expect((adapter.head as EconomyHead).inputs).toEqual({ kind: 'embedding', width: 11, transforms: 1 });
   });
 
   it('is finished when views stop making it better, and not before there are eight', async () => {

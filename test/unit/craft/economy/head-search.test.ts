@@ -1,10 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { searchGrid, settingsOf } from '../../../../src/craft/economy/head-grid.js';
-import { chooseHead, fitHead, type LabelledViews } from '../../../../src/craft/economy/head-search.js';
-import { type HeadInputs, noHead, refineAnswers } from '../../../../src/craft/economy/linear-head.js';
+import { type EconomyHead, refineAnswers } from '../../../../src/craft/economy/economy-head.js';
+import type { LabelledViews } from '../../../../src/craft/economy/fit-inputs.js';
+import type { HeadInputs } from '../../../../src/craft/economy/head-inputs.js';
+import { chooseHead, fitHead } from '../../../../src/craft/economy/head-search.js';
+import { noHead } from '../../../../src/craft/economy/linear-head.js';
 import { simdArithmetic } from '../../../../src/craft/economy/simd-arithmetic.js';
 import { accuracy } from '../../../../src/craft/metrics.js';
 import { Random } from '../../../../src/craft/random.js';
+import { fitted } from './fitted.js';
 import { labelledViews, labelsOf } from './views.js';
 
 const SCORES: HeadInputs = { kind: 'scores', probes: 6, transforms: 1 };
@@ -25,7 +28,58 @@ function sureBlackBox(labels: Int32Array, classCount: number): LabelledViews {
   return { inputs: SCORES, classCount, labels, views: [[answers]] };
 }
 
+/** Two classes in small clusters on a board of so many squares a side, as its colours: no line tells them apart. */
+function board(side: number, images: number, seed: number): LabelledViews {
+  const random = Random.stream(seed, 'board');
+  const labels = new Int32Array(images);
+  const rows = random.fillNormal(new Float32Array(images * 4));
+  for (let image = 0; image < images; image++) {
+    const [x, y] = [image % side, Math.floor(image / side) % side];
+    labels[image] = (x + y) % 2;
+    rows[image * 4 + 2] = x + 0.12 * random.normal();
+    rows[image * 4 + 3] = y + 0.12 * random.normal();
+  }
+  return { inputs: { kind: 'embedding', width: 2, transforms: 1 }, classCount: 2, labels, views: [[rows]] };
+}
+
 describe('chooseHead', () => {
+  it.each([2, 4])('finds a kernel where classes are clusters on a board with a side of %d', async (side) => {
+    const data = board(side, 160, 1);
+    const { choice, head } = await chosenHead(data);
+    const kernels = choice.members.filter(({ part }) => part.kind === 'kernel');
+    expect(kernels.reduce((sum, { share }) => sum + share, 0)).toBeGreaterThan(0.9);
+    expect(head.kind).toBe('kernel');
+    expect(choice.heldOut.accuracy).toBeGreaterThan(0.95);
+    const linear = await fitted(
+      data,
+      { kind: 'linear', views: 'first', transforms: 'first', power: 0.75 },
+      [...data.labels.keys()],
+      { strength: 1, biasStrength: 1 },
+    );
+    // Of images that neither has seen.
+    const further = board(side, 160, 2);
+    const right = (of: EconomyHead) => accuracy(refineAnswers(of, further.views[0]), further.labels, 2);
+    expect(right(head)).toBeGreaterThan(0.95);
+    expect(right(linear.head)).toBeLessThan(0.7);
+  });
+
+  it('keeps to a line where a line is what tells classes apart', async () => {
+    const random = Random.stream(3, 'line');
+    const rows = random.fillNormal(new Float32Array(200 * 12));
+    const labels = Int32Array.from({ length: 200 }, (_, image) => {
+      let sum = 0;
+      for (let j = 2; j < 12; j++) sum += rows[image * 12 + j];
+      return sum > 0 ? 1 : 0;
+    });
+    const data: LabelledViews = {
+      ...{ classCount: 2, labels, views: [[rows]] },
+      inputs: { kind: 'embedding', width: 10, transforms: 1 },
+    };
+    const { members } = await choose(data);
+    const linear = members.filter(({ part }) => part.kind === 'linear');
+    expect(linear.reduce((sum, { share }) => sum + share, 0)).toBeGreaterThan(0.5);
+  });
+
   it('finds heads that are better than the black box where there are any', async () => {
     const data = labelledViews({ classCount: 4, labels: labelsOf(80, 4), inputs: SCORES, apart: 1 });
     const { choice, head } = await chosenHead(data);
@@ -68,6 +122,7 @@ describe('chooseHead', () => {
       views: 2,
     });
     const [first, second] = [await chosenHead(data), await chosenHead(data)];
+    expect(first.head.kind).toBe('kernel');
     expect(second).toEqual(first);
   });
 
@@ -129,41 +184,31 @@ describe('fitHead', () => {
     expect(await fitHead(data, { members: [] }, simdArithmetic)).toEqual(noHead(data.inputs, 3));
   });
 
+  it('is the average of the heads of its members, and of no head', async () => {
+    const inputs = { ...SCORES, transforms: 2 };
+    const data = labelledViews({ classCount: 3, labels: labelsOf(30, 3), inputs, views: 2 });
+    const setting = { strength: 0.1, biasStrength: 0.1 };
+    const [power, views] = [0.5, 'first'] as const;
+    const members = [
+      { part: { kind: 'kernel', views, transforms: 'apart', power }, ...setting, share: 0.2 },
+      { part: { kind: 'kernel', views: 'all', transforms: 'apart', power }, ...setting, share: 0.2 },
+      { part: { kind: 'kernel', views, transforms: 'mean', power: 0.75 }, ...setting, share: 0.1 },
+      { part: { kind: 'linear', views, transforms: 'first', power }, ...setting, strength: 10, share: 0.1 },
+      { part: { kind: 'kernel', views, transforms: 'apart', power }, ...setting, strength: 0.01, share: 0.15 },
+    ] as const;
+    const head = await fitHead(data, { members: [...members] }, simdArithmetic);
+    const refined = refineAnswers(head, data.views[0]);
+    const expected = refineAnswers(noHead(inputs, 3), data.views[0]).map((value) => 0.25 * value);
+    for (const { part, share, ...how } of members) {
+      const alone = await fitted(data, part, [...data.labels.keys()], { ...how, tolerance: 1e-4 });
+      for (const [at, value] of refineAnswers(alone.head, data.views[0]).entries()) expected[at] += share * value;
+    }
+    for (const [at, value] of expected.entries()) expect(Math.abs(refined[at] - value)).toBeLessThan(0.02);
+  });
+
   it('has shares of the transforms that add up to 1', async () => {
     const data = labelledViews({ classCount: 3, labels: labelsOf(30, 3), inputs: { ...SCORES, transforms: 4 } });
     const { head } = await chosenHead(data);
     expect(head.shares.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 5);
-  });
-});
-
-describe('searchGrid', () => {
-  const size = { images: 352, views: 1, transforms: 1, classes: 22, probes: 128, inputs: 150 };
-
-  it('tries with more queries what it tries with fewer', () => {
-    const settings = (more: Partial<typeof size>) => searchGrid({ ...size, ...more }).parts.flatMap(settingsOf);
-    const few = settings({});
-    expect(few).toHaveLength(3 * 5 * 2 + 3 * 5);
-    for (const more of [{ views: 2 }, { transforms: 2 }, { views: 32, transforms: 8 }]) {
-      const many = settings(more);
-      expect(many.length).toBeGreaterThan(few.length);
-      for (const setting of few) expect(many).toContainEqual(setting);
-    }
-  });
-
-  it('asks nothing of probe labels that there are not', () => {
-    expect(searchGrid({ ...size, probes: 0, inputs: 22 }).parts.map(({ labels }) => labels)).toEqual(['all']);
-  });
-
-  it('tries less the larger a step is', () => {
-    const small = searchGrid(size);
-    const medium = searchGrid({ ...size, images: 4000, classes: 250 });
-    const large = searchGrid({ ...size, images: 16_000, classes: 1000, probes: 512, inputs: 1512 });
-    const fits = ({ parts, heldOut }: typeof small) => parts.flatMap(settingsOf).length * heldOut;
-    expect([small, medium, large].map(fits)).toEqual([225, 20, 3]);
-  });
-
-  it('holds out every one of few images, however much there is of each', () => {
-    expect(searchGrid({ ...size, views: 64, transforms: 8 }).heldOut).toBe(5);
-    expect(searchGrid({ ...size, images: 1500, classes: 1000, inputs: 1128 }).heldOut).toBe(3);
   });
 });

@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { LabelledViews } from '../../../../src/craft/economy/fit-inputs.js';
-import type { HeadInputs } from '../../../../src/craft/economy/linear-head.js';
-import { answerWidthOf } from '../../../../src/craft/economy/linear-head.js';
+import { answerWidthOf, type HeadInputs } from '../../../../src/craft/economy/head-inputs.js';
 import { Random } from '../../../../src/craft/random.js';
 
 export interface Shape {
