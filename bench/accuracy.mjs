@@ -35,7 +35,7 @@ function experiments() {
   const list = values.quick
     ? [economy(16, 1), economy(16, 4), economy(16, 8), economy(16, 8, 2), economy(4, 1)]
     : [
-        ...[1, 4, 8, 20, 200].map((factor) => economy(16, factor)),
+        ...[1, 2, 4, 8, 20, 200].map((factor) => economy(16, factor)),
         ...[2, 8, 20].map((factor) => economy(16, factor, 2)),
         ...[8, 16].map((factor) => economy(16, factor, 8)),
         ...[1, 2, 4, 8].flatMap((shots) => [economy(shots, 1), economy(shots, 8)]),
