@@ -26,7 +26,7 @@ export function plot(panels, theme) {
   const parts = panels.map((panel, index) => drawPanel(panel, PANEL.lefts[index], colours));
   const names = [...new Set(panels.flatMap(({ lines }) => lines.map(({ name }) => name)))];
   const legend = names.map((name, index) => {
-    const x = 50 + index * 215;
+    const x = 50 + index * 165 + (index > 0 ? 70 : 0);
     return `<rect x="${x}" y="398" width="18" height="4" rx="2" fill="${colours.lines[index]}"/><text x="${x + 26}" y="405" class="ink">${escaped(name)}</text>`;
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${SIZE.width} ${SIZE.height}" role="img" aria-label="Test accuracy against image queries">
