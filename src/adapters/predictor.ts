@@ -47,8 +47,8 @@ const MOST_QUERIES = 4096;
 const MADE_AT_ONCE = 8;
 /** How long a warm adapter is used before Postgres is asked whether its provider's record has changed. */
 const RECHECK_MS = 10_000;
-/** What an adapter takes in memory, in lengths of its file: its tensors, and landmarks in double precision for two terms each. */
-const PREPARED_PER_FILE = 5;
+/** What an adapter takes in memory, in lengths of its file: its tensors, and its landmarks once more for each of two terms. */
+const PREPARED_PER_FILE = 3;
 const CHECKPOINT_ID = /^(.+):ckpt-step-(\d{1,7})$/;
 
 /** Answers predictions: learned prompt to the provider, refinement head, softmax. Warm adapters are kept in memory. */

@@ -28,20 +28,20 @@ export class PreparedHead {
     const refined = sharedLogits(inputs, answers, shares, classCount);
     const x = new Float64Array(width * inputs.transforms);
     const sums = new Float64Array(classCount);
+    const read = (image: number, into: Float64Array) => {
+      for (const [t, rows] of answers.entries()) readInputs(inputs, rows, image, classCount, into, t * width);
+    };
     for (let i = 0; i < refined.length / classCount; i++) {
       sums.set(bias);
       if (this.isWeighted) {
-        for (const [t, rows] of answers.entries()) readInputs(inputs, rows, i, classCount, x, t * width);
-      }
-      for (let j = 0; this.isWeighted && j < x.length; j++) {
-        const row = j * classCount;
-        for (let c = 0; c < classCount; c++) sums[c] += x[j] * weight[row + c];
+        read(i, x);
+        for (let j = 0, at = 0; j < x.length; j++) {
+          for (let c = 0; c < classCount; c++) sums[c] += x[j] * weight[at++];
+        }
       }
       for (let c = 0; c < classCount; c++) refined[i * classCount + c] += sums[c];
     }
-    this.terms?.addTo(refined, inputs.transforms, (image, into) => {
-      for (const [t, rows] of answers.entries()) readInputs(inputs, rows, image, classCount, into, t * width);
-    });
+    this.terms?.addTo(refined, inputs.transforms, read);
     return refined;
   }
 }

@@ -12,7 +12,7 @@ export interface LinearPart {
 /** What of the answers images are compared by. */
 export interface KernelPart {
   kind: 'kernel';
-  /** The images themselves, or some of their views, too. */
+  /** The images themselves, or all their views. */
   views: 'first' | 'all';
   /** The image as it is; or all its transforms: the mean of their inputs, or that of their likenesses. */
   transforms: 'first' | 'mean' | 'apart';
@@ -101,7 +101,9 @@ export function searchGrid(size: {
     return rows * classes * (part.kind === 'linear' ? inputs : Math.min(rows, MOST_LANDMARKS));
   };
   const able = kernels.filter((part) => workOf(part) < (part.power === USUAL_POWER ? LARGE : MEDIUM));
-  const tried = able.length === 0 ? [...(workOf(linear[0]) >= LARGE ? [] : linear), all] : [...able, ...linear];
+  const unlike = linear.filter((part) => !isSamePart(part, all));
+  const alone = workOf(linear[0]) >= LARGE ? [all] : [...unlike, all];
+  const tried = able.length === 0 ? alone : [...able, ...linear];
   const most = Math.max(...tried.map(workOf));
   const folds = most >= LARGE ? 1 : most >= MEDIUM ? 2 : FOLDS;
   return {

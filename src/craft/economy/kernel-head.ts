@@ -73,6 +73,8 @@ export class KernelTerms {
     const { classCount, width } = this;
     const count = logits.length / classCount;
     shared ??= new Float32Kernels();
+    // What a failure may have left.
+    shared.freeAll();
     const all = new Float64Array(width * transforms);
     for (let first = 0; first < count; first += IMAGES_AT_ONCE) {
       const images = Math.min(IMAGES_AT_ONCE, count - first);
@@ -82,7 +84,6 @@ export class KernelTerms {
         for (const [index, space] of this.spaces.entries()) readSpace(space, all, inputs[index], i * width);
       }
       this.addSome(shared, logits.subarray(first * classCount, (first + images) * classCount), inputs, images);
-      shared.freeAll();
     }
   }
 

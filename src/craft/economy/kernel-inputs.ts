@@ -7,7 +7,7 @@ import type { KernelSpace } from './kernel-head.js';
 import { alongAxes, axisScales, type PrincipalAxes } from './principal-axes.js';
 import { Landmarks } from './similarity.js';
 
-/** Of the mean square of an input's distance from the mean; how near is near. */
+/** β of k = 1 / (1 + β·d²), where images lie about 1 from their mean. */
 const NEARNESS = 2;
 
 /** A space with what its axes are multiplied by, [K]; all in single precision, as an adapter has it. */

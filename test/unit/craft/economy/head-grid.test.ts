@@ -56,6 +56,14 @@ describe('searchGrid', () => {
     expect([{ transforms: 2 }, medium, large].map(fits)).toEqual([15 * 5, 9 * 2, 3]);
   });
 
+  it.each([1, 2])('tries no part twice where only linear heads have time, %d transforms', (transforms) => {
+    const own = parts({ images: 4000, classes: 600, inputs: 728, transforms, views: 2 });
+    expect(own.every((part) => part.startsWith('linear'))).toBe(true);
+    expect(new Set(own).size).toBe(own.length);
+    expect(own).toContain('linear first first 0.75');
+    expect(own.at(-1)).toBe(`linear all ${transforms > 1 ? 'joint' : 'first'} 0.75`);
+  });
+
   it('has one linear head of everything where kernels would take too long', () => {
     const large = { images: 16_000, classes: 1000, inputs: 1512 };
     expect(parts(large)).toEqual(['linear first first 0.75']);
