@@ -28,8 +28,11 @@ function describe(metrics: JobMetrics, planned: number): string {
   const percent = (share: number) => `${(share * 100).toFixed(2)} %`;
   const validation =
     metrics.validation_accuracy === null ? '' : `, validation accuracy ${percent(metrics.validation_accuracy)}`;
-  return (
-    `Generation ${metrics.generation}/${planned}: loss ${metrics.centre_loss.toFixed(4)}, ` +
-    `training accuracy ${percent(metrics.train_accuracy)}${validation}`
-  );
+  // A head that compares with its training images is nearly always right about these: that would tell nobody anything.
+  const heldOut = metrics.held_out_accuracy ?? null;
+  const seen =
+    heldOut === null
+      ? `training accuracy ${percent(metrics.train_accuracy)}`
+      : `accuracy on images held out ${percent(heldOut)}`;
+  return `Generation ${metrics.generation}/${planned}: loss ${metrics.centre_loss.toFixed(4)}, ${seen}${validation}`;
 }

@@ -1,0 +1,40 @@
+import { describe, expect, it } from 'vitest';
+import type { GenerationReport } from '../../../src/craft/trainer.js';
+import { toEvent } from '../../../src/jobs/generation-metrics.js';
+import { toJobMetrics } from '../../../src/jobs/job-ownership.js';
+
+const REPORT: GenerationReport = {
+  generation: 2,
+  bestFitness: null,
+  meanFitness: null,
+  stepSize: null,
+  template: null,
+  centreLoss: 0.93958,
+  trainAccuracy: 1,
+  blackBoxTrainAccuracy: 0.7,
+  validationAccuracy: null,
+  validationLoss: null,
+  headLoss: 0.1,
+  heldOutAccuracy: null,
+  consistencyActive: false,
+  candidateEvaluations: 2,
+};
+const messageOf = (more: Partial<GenerationReport>) => toEvent(toJobMetrics({ ...REPORT, ...more }), 4).message;
+
+describe('the event of a generation', () => {
+  it('tells the accuracy on training images', () => {
+    expect(messageOf({})).toBe('Generation 2/4: loss 0.9396, training accuracy 100.00 %');
+  });
+
+  it('tells that on images held out where there is one', () => {
+    expect(messageOf({ heldOutAccuracy: 0.7159 })).toBe(
+      'Generation 2/4: loss 0.9396, accuracy on images held out 71.59 %',
+    );
+  });
+
+  it('tells that on validation images, too', () => {
+    expect(messageOf({ validationAccuracy: 0.5 })).toBe(
+      'Generation 2/4: loss 0.9396, training accuracy 100.00 %, validation accuracy 50.00 %',
+    );
+  });
+});
