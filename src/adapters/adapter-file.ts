@@ -22,6 +22,10 @@ const VERSIONS = { soft: '1', text: '2', linear: '3', kernel: '4' };
 const MOST_TRANSFORMS = 16;
 /** Spaces and terms that a kernel head may have. */
 const MOST_KERNELS = 256;
+/** Of a description with as many and as long texts as it may have. */
+const MOST_HEADER_BYTES = 8 * 1024 * 1024;
+/** Of what is kept of it beside the file and told in lists: names in all, and each record as JSON. */
+const MOST_TOLD_CHARACTERS = { classes: 1024 * 1024, record: 64 * 1024 };
 const DAMAGED = "The adapter's description in the file's metadata is damaged.";
 
 export interface AdapterDescription {
@@ -46,8 +50,16 @@ const indices = z
   .min(1)
   .max(MOST_KERNELS);
 
+const record = z
+  .record(z.string(), z.unknown())
+  .refine((value) => JSON.stringify(value).length <= MOST_TOLD_CHARACTERS.record);
+
 const description = z.object({
-  classes: z.array(z.string().min(1).max(200)).min(2).max(65536),
+  classes: z
+    .array(z.string().min(1).max(200))
+    .min(2)
+    .max(65536)
+    .refine((names) => names.reduce((sum, { length }) => sum + length, 0) <= MOST_TOLD_CHARACTERS.classes),
   descriptions: z.array(z.string().max(1000).nullable()).optional(),
   textSpace: z.string().max(64).optional(),
   probes: z.array(z.string().min(1).max(200)).max(65536).optional(),
@@ -65,8 +77,8 @@ const description = z.object({
     .optional(),
   transforms: z.array(z.enum(TRANSFORMS)).min(1).max(MOST_TRANSFORMS).optional(),
   provider: z.object({ name: z.string().max(64), protocol: z.string().max(64), remoteModel: z.string().max(256) }),
-  hyperparameters: z.record(z.string(), z.unknown()),
-  metrics: z.record(z.string(), z.unknown()),
+  hyperparameters: record,
+  metrics: record,
 });
 
 /** What a file holds. */
@@ -120,7 +132,7 @@ export function decodeAdapter(bytes: Uint8Array): AdapterFile {
     });
   };
   try {
-    const { tensors, metadata } = readSafetensors(bytes);
+    const { tensors, metadata } = readSafetensors(bytes, { maxHeaderBytes: MOST_HEADER_BYTES });
     if (metadata.format !== FORMAT) refuse('This safetensors file is not a craft-server adapter.');
     if (!Object.values(VERSIONS).includes(metadata.version)) {
       refuse(`This adapter file has version ${metadata.version}; ${Object.values(VERSIONS).join(', ')} are known.`);
@@ -166,7 +178,7 @@ export function decodeAdapter(bytes: Uint8Array): AdapterFile {
       ...(embedded ? { textEmbeddings: embedded.data } : {}),
     };
   } catch (error) {
-    if (error instanceof SafetensorsError) return refuse(`This is no valid safetensors file: ${error.message}.`, error);
+    if (error instanceof SafetensorsError) return refuse(`This is no valid safetensors file: ${error.message}`, error);
     if (error instanceof z.ZodError || error instanceof SyntaxError) {
       return refuse(DAMAGED, error);
     }

@@ -17,6 +17,9 @@ export interface KernelLayout {
   terms: number[][];
 }
 
+/** That a space may be in: each takes its landmarks once more when the head is prepared. */
+const MOST_TERMS = 4;
+
 export function headTensors(head: HeadWeights | EconomyHead, classCount: number): Record<string, SafetensorsTensor> {
   if (!readsAnswers(head)) {
     const shapes = headShapes(classCount, head.b1.length);
@@ -113,12 +116,14 @@ export function readKernelHead(
       landmarks: landmarks.data,
     };
   });
+  const uses = layout.terms.flat();
+  const worn = layout.spaces.findIndex((_, index) => uses.filter((space) => space === index).length > MOST_TERMS);
+  if (worn >= 0) refuse(`Space ${worn} is in more than ${MOST_TERMS} terms.`);
   const terms = layout.terms.map((of, index) => {
     const name = `head.term.${index}`;
     const landmarks = sizes[of[0]]?.landmarks;
-    if (of.some((space) => sizes[space]?.landmarks !== landmarks) || new Set(of).size < of.length) {
-      refuse(`Term ${index} does not fit its spaces.`);
-    }
+    const isOfOneSize = landmarks !== undefined && of.every((space) => sizes[space]?.landmarks === landmarks);
+    if (!isOfOneSize || new Set(of).size < of.length) refuse(`Term ${index} does not fit its spaces.`);
     return {
       kernels: of.map((space) => ({ space, scale: ofShape(`${name}.scale.${space}`, [sizes[space].axes]) })),
       coefficients: ofShape(`${name}.coefficients`, [landmarks, classCount]),

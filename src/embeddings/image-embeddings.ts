@@ -16,7 +16,7 @@ export type EmbeddingSource = Pick<EmbeddingProvider, 'id' | 'imageSpace'>;
 const KEPT_DAYS = 90;
 const DAY_MS = 24 * 60 * 60 * 1000;
 const READ_AT_ONCE = 5000;
-/** Longer than a call takes, its waits and repetitions included; whoever died lets go by then. */
+/** Whoever died lets go by then; whoever lives, however long a provider is not there, claims again in time. */
 const CLAIM_SECONDS = 900;
 const RETRY_MS = 250;
 
@@ -41,7 +41,10 @@ export class EmbeddingUnderWayError extends ProviderError {
 }
 
 export class ImageEmbeddings {
-  constructor(private readonly database: Database) {}
+  constructor(
+    private readonly database: Database,
+    private readonly claimSeconds = CLAIM_SECONDS,
+  ) {}
 
   /**
    * Brings what is missing. What another job, prediction or process is bringing at the same time is waited for, so that no
@@ -65,9 +68,13 @@ export class ImageEmbeddings {
         const own = await this.claim(source, call.images, claimant.owner);
         if (own.length === 0) return;
         progress = true;
+        const renewing = setInterval(() => {
+          void this.renew(source, own, claimant.owner).catch(() => {});
+        }, this.claimSeconds * 300);
         try {
           await fetch({ chunk: call.chunk, images: own });
         } finally {
+          clearInterval(renewing);
           await this.release(source, own, claimant.owner);
         }
       });
@@ -86,7 +93,7 @@ export class ImageEmbeddings {
     const hashes = images.map(({ sha256 }) => sha256).sort();
     const rows = await this.database.$queryRaw<{ sha256: Uint8Array }[]>`
       INSERT INTO image_embedding_claims AS c (provider_id, space, sha256, owner, expires_at)
-        SELECT ${id}, ${imageSpace}, decode(h, 'hex'), ${owner}, now() + make_interval(secs => ${CLAIM_SECONDS}::float8)
+        SELECT ${id}, ${imageSpace}, decode(h, 'hex'), ${owner}, now() + make_interval(secs => ${this.claimSeconds}::float8)
         FROM unnest(${hashes}::text[]) h
         ON CONFLICT (provider_id, space, sha256) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
           WHERE c.owner = excluded.owner OR c.expires_at < now()
@@ -97,6 +104,14 @@ export class ImageEmbeddings {
     const brought = own.filter(({ sha256 }) => known.has(sha256));
     if (brought.length > 0) await this.release(source, brought, owner);
     return own.filter(({ sha256 }) => !known.has(sha256));
+  }
+
+  /** What takes longer than a claim is still under way: nobody else is to pay for it, too. */
+  private async renew({ id, imageSpace }: EmbeddingSource, images: ProviderImage[], owner: string): Promise<void> {
+    await this.database.$executeRaw`
+      UPDATE image_embedding_claims SET expires_at = now() + make_interval(secs => ${this.claimSeconds}::float8)
+        WHERE provider_id = ${id} AND space = ${imageSpace} AND owner = ${owner}
+          AND sha256 IN (SELECT decode(h, 'hex') FROM unnest(${images.map(({ sha256 }) => sha256)}::text[]) h)`;
   }
 
   private async release({ id, imageSpace }: EmbeddingSource, images: ProviderImage[], owner: string): Promise<void> {

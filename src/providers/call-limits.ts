@@ -1,5 +1,5 @@
 import { InvalidRequestError } from '../errors.js';
-import type { CallLimits } from './calls.js';
+import { type CallLimits, largestImageBytes } from './calls.js';
 import type { ClassTexts, PromptSpace, ProviderCapabilities, ProviderLimits } from './provider.js';
 import { textBytes } from './texts.js';
 
@@ -101,6 +101,11 @@ export function sentSizes(
   if (!imageSize) return images.map(({ size }) => size);
   const scaled = imageSize.bytes ?? largestPng(imageSize.width, imageSize.height);
   return images.map(() => scaled);
+}
+
+/** Bytes of an image that is made to be sent, at most: what a provider has scaled to its size has that of any image. */
+export function largestMadeBytes({ imageSize }: Pick<ProviderCapabilities, 'imageSize'>, limits: CallLimits): number {
+  return imageSize ? Number.POSITIVE_INFINITY : largestImageBytes(limits);
 }
 
 function largestPng(width: number, height: number): number {

@@ -89,7 +89,8 @@ class Kept<Form extends { length: number }> {
 
 /** An image, upright as its EXIF orientation says, on white, scaled. */
 export function scaled(bytes: Buffer, { width, height, fit, kernel }: ImageSize): Sharp {
-  return sharp(bytes)
+  // Images that a decoder only warns of were taken in.
+  return sharp(bytes, { failOn: 'error' })
     .autoOrient()
     .flatten({ background: WHITE })
     .toColourspace('srgb')

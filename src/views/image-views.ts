@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import sharp from 'sharp';
+import sharp, { type Sharp } from 'sharp';
 import { Random } from '../craft/random.js';
 import type { ProviderImage } from '../providers/provider.js';
+import { Room } from './room.js';
 import { type Transform, transformPixels } from './transforms.js';
 
 /**
@@ -14,12 +15,17 @@ import { type Transform, transformPixels } from './transforms.js';
 const SMALLEST_SIDE = 0.85;
 /** Of a source that is compressed with losses already. */
 const JPEG_QUALITY = 95;
+/** Pixels of a side that a JPEG may have, in a view that adds a quarter to its image. */
+const LONGEST_JPEG_SIDE = 65_500 / 1.25;
 /** Of a view that is too large otherwise. */
 const SMALLER_QUALITIES = [95, 85, 70, 50, 30];
 /** Bytes of views that are kept to be sent; others are made again. */
 const KEPT_BYTES = 64 * 1024 * 1024;
-/** More pixels are no image that a provider would take. */
-const LIMIT = { limitInputPixels: 100_000_000 };
+/** More pixels are no image that a provider would take. What a decoder only warns of was taken in, too. */
+const READING = { limitInputPixels: 100_000_000, failOn: 'error' } as const;
+
+/** Pixels of the images in this process that views are made of at a time: each takes some bytes several times over. */
+const room = new Room(64_000_000);
 
 /** A view's part of the image: shares of width and height. */
 interface Window {
@@ -62,28 +68,15 @@ export class ImageViews {
 
   private async make(image: ProviderImage, index: number, transform: Transform, mostBytes: number): Promise<Buffer> {
     const source = await image.bytes();
-    const { format, autoOrient: upright } = await sharp(source, LIMIT).metadata();
-    const { side, left, top } = this.window(image.sha256, index);
-    const width = Math.max(1, Math.round(upright.width * side));
-    const height = Math.max(1, Math.round(upright.height * side));
-    const cut = sharp(source, LIMIT)
-      .autoOrient()
-      .extract({
-        width,
-        height,
-        left: Math.floor(left * (upright.width - width + 1)),
-        top: Math.floor(top * (upright.height - height + 1)),
-      });
-    const view = index % 2 === 1 ? cut.flop() : cut;
-    const transformed = transform === 'identity' ? view : await transformPixels(view, transform);
-    const asJpeg = (quality: number) =>
-      transformed.clone().flatten({ background: '#ffffff' }).jpeg({ quality, chromaSubsampling: '4:4:4' }).toBuffer();
-    let bytes = await (format === 'jpeg' ? asJpeg(JPEG_QUALITY) : transformed.clone().png().toBuffer());
-    for (const quality of SMALLER_QUALITIES) {
-      if (bytes.length <= mostBytes) break;
-      bytes = await asJpeg(quality);
-    }
-    return bytes;
+    const { format, autoOrient: upright } = await sharp(source, READING).metadata();
+    const window = this.window(image.sha256, index);
+    return room.use(upright.width * upright.height, async () => {
+      const cut = cutOut(sharp(source, READING).autoOrient(), upright, window);
+      const view = index % 2 === 1 ? cut.flop() : cut;
+      const transformed = transform === 'identity' ? view : await transformPixels(view, transform);
+      const asJpeg = Math.max(upright.width, upright.height) <= LONGEST_JPEG_SIDE;
+      return encoded(transformed, { asJpeg, withLosses: format === 'jpeg' }, mostBytes);
+    });
   }
 
   private window(sha256: string, index: number): Window {
@@ -104,4 +97,26 @@ export class ImageViews {
       this.keptBytes -= length;
     }
   }
+}
+
+function cutOut(image: Sharp, size: { width: number; height: number }, { side, left, top }: Window): Sharp {
+  const [width, height] = [size.width, size.height].map((length) => Math.max(1, Math.round(length * side)));
+  return image.extract({
+    width,
+    height,
+    left: Math.floor(left * (size.width - width + 1)),
+    top: Math.floor(top * (size.height - height + 1)),
+  });
+}
+
+/** @param may whether it has losses, as its source has, and whether it can be a JPEG at all */
+async function encoded(view: Sharp, may: { withLosses: boolean; asJpeg: boolean }, mostBytes: number): Promise<Buffer> {
+  const asJpeg = (quality: number) =>
+    view.clone().flatten({ background: '#ffffff' }).jpeg({ quality, chromaSubsampling: '4:4:4' }).toBuffer();
+  let bytes = await (may.withLosses && may.asJpeg ? asJpeg(JPEG_QUALITY) : view.clone().png().toBuffer());
+  for (const quality of may.asJpeg ? SMALLER_QUALITIES : []) {
+    if (bytes.length <= mostBytes) break;
+    bytes = await asJpeg(quality);
+  }
+  return bytes;
 }

@@ -1,4 +1,5 @@
 import sharp, { type Sharp } from 'sharp';
+import { extremes } from './morphology.js';
 
 /**
  * What a prediction may ask about beside an image itself. Each shows a black box the same thing otherwise, so that together
@@ -70,60 +71,8 @@ export async function transformPixels(view: Sharp, transform: Transform): Promis
     case 'thin':
     case 'thick': {
       const reach = Math.max(1, Math.round(LINE * shorter));
-      const pick = transform === 'thin' ? Math.max : Math.min;
-      const across = extreme(
-        data,
-        { count: width, stride: channels, lanes: height, lane: width * channels },
-        channels,
-        reach,
-        pick,
-      );
-      const down = extreme(
-        across,
-        { count: height, stride: width * channels, lanes: width, lane: channels },
-        channels,
-        reach,
-        pick,
-      );
-      return sharp(down, { raw });
+      const which = transform === 'thin' ? 'largest' : 'smallest';
+      return sharp(await extremes({ data, width, height, channels }, reach, which), { raw });
     }
   }
-}
-
-/**
- * The largest or smallest value within reach along one axis: light or dark parts grow. With running extremes of blocks as
- * wide as a reach to both sides (van Herk 1992; Gil and Werman 1993), however far that is.
- */
-function extreme(
-  data: Buffer,
-  { count, stride, lanes, lane }: { count: number; stride: number; lanes: number; lane: number },
-  channels: number,
-  reach: number,
-  pick: (a: number, b: number) => number,
-): Buffer {
-  const result = Buffer.alloc(data.length);
-  const block = 2 * reach + 1;
-  const padded = Math.ceil((count + 2 * reach) / block) * block;
-  const line = new Uint8Array(padded);
-  const forward = new Uint8Array(padded);
-  const backward = new Uint8Array(padded);
-  for (let i = 0; i < lanes; i++) {
-    for (let channel = 0; channel < channels; channel++) {
-      const start = i * lane + channel;
-      // Beyond an edge there is more of what is at it: no other value than those within reach.
-      for (let at = 0; at < padded; at++) {
-        line[at] = data[start + Math.min(count - 1, Math.max(0, at - reach)) * stride];
-      }
-      for (let at = 0; at < padded; at++) {
-        forward[at] = at % block === 0 ? line[at] : pick(forward[at - 1], line[at]);
-      }
-      for (let at = padded - 1; at >= 0; at--) {
-        backward[at] = at % block === block - 1 ? line[at] : pick(backward[at + 1], line[at]);
-      }
-      for (let at = 0; at < count; at++) {
-        result[start + at * stride] = pick(backward[at], forward[at + block - 1]);
-      }
-    }
-  }
-  return result;
 }

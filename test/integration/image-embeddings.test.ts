@@ -177,10 +177,16 @@ describe('those who bring embeddings at the same time', () => {
   });
 
   /** Brings images as somebody; each store is as another process's. */
-  function bring(owner: string, names: string[], delayMs = 20, patienceMs?: number): Promise<void> {
+  function bring(
+    owner: string,
+    names: string[],
+    delayMs = 20,
+    patienceMs?: number,
+    claimSeconds?: number,
+  ): Promise<void> {
     const images = names.map(image);
     const wanted = { images, sizes: images.map(({ size }) => size), limits, concurrency: 4 };
-    return new ImageEmbeddings(db.database).bring(source, wanted, { owner, patienceMs }, async (call) => {
+    return new ImageEmbeddings(db.database, claimSeconds).bring(source, wanted, { owner, patienceMs }, async (call) => {
       brought.push(...call.images.map(({ sha256 }) => sha256));
       const rows = call.images.map(() => new Uint8Array(Float32Array.of(1, 2).buffer));
       const reservation = await ledger.reserve(request(brought.length));
@@ -229,6 +235,11 @@ describe('those who bring embeddings at the same time', () => {
     const [first] = await Promise.allSettled([failing, sleep(20).then(() => bring('other', ['fallen']))]);
     expect(first.status).toBe('rejected');
     expect(brought).toEqual([image('fallen').sha256]);
+  });
+
+  it('bring each image once, too, where a call takes longer than a claim: the provider was not there', async () => {
+    await Promise.all([bring('job 1', ['late'], 2500, undefined, 1), bring('job 2', ['late'], 2500, undefined, 1)]);
+    expect(brought).toEqual([image('late').sha256]);
   });
 
   it('go on after a crash with what was theirs, and others after a while', async () => {

@@ -32,8 +32,8 @@ export interface KernelHead extends Omit<LinearHead, 'kind'> {
   terms: KernelTerm[];
 }
 
-/** Images whose likenesses are in memory at once. */
-const IMAGES_AT_ONCE = 256;
+/** Images whose inputs and likenesses are in memory at once; and numbers, where those of so many would be more. */
+const AT_ONCE = { images: 256, numbers: 32 * 1024 * 1024 };
 /** Nobody waits while it computes, so all heads can share it. */
 let shared: Float32Kernels | null = null;
 
@@ -76,8 +76,11 @@ export class KernelTerms {
     // What a failure may have left.
     shared.freeAll();
     const all = new Float64Array(width * transforms);
-    for (let first = 0; first < count; first += IMAGES_AT_ONCE) {
-      const images = Math.min(IMAGES_AT_ONCE, count - first);
+    const landmarks = this.terms.map(({ coefficients }) => coefficients.length / classCount);
+    const numbers = Math.max(this.spaces.length * width, ...landmarks);
+    const atOnce = Math.max(1, Math.min(AT_ONCE.images, Math.floor(AT_ONCE.numbers / numbers)));
+    for (let first = 0; first < count; first += atOnce) {
+      const images = Math.min(atOnce, count - first);
       const inputs = this.spaces.map(() => new Float32Array(images * width));
       for (let i = 0; i < images; i++) {
         read(first + i, all);

@@ -10,6 +10,9 @@ import { Landmarks } from './similarity.js';
 /** β of k = 1 / (1 + β·d²), where images lie about 1 from their mean. */
 const NEARNESS = 2;
 
+/** Rows whose likenesses are in memory in double precision at once. */
+const ROWS_AT_ONCE = 1024;
+
 /** A space with what its axes are multiplied by, [K]; all in single precision, as an adapter has it. */
 interface ScaledSpace extends KernelSpace {
   scale: Float32Array;
@@ -111,11 +114,14 @@ export class KernelInputs implements FitInputs {
       if (index === undefined) others.push(i);
       else values.set(factor.row(index), i * width);
     }
-    const likenesses = this.likenesses(others.map((i) => rows[i]));
-    for (const [at, i] of others.entries()) {
-      const own = likenesses.subarray(at * count, (at + 1) * count);
-      factor.forward(own);
-      values.set(own, i * width);
+    for (let first = 0; first < others.length; first += ROWS_AT_ONCE) {
+      const some = others.slice(first, first + ROWS_AT_ONCE);
+      const likenesses = this.likenesses(some.map((i) => rows[i]));
+      for (const [at, i] of some.entries()) {
+        const own = likenesses.subarray(at * count, (at + 1) * count);
+        factor.forward(own);
+        values.set(own, i * width);
+      }
     }
     return values;
   }

@@ -58,6 +58,29 @@ describe('the adapter file of a soft prompt', () => {
     expect(decodeAdapter(encodeAdapter(WEIGHTS, ABOUT))).toEqual({ weights: WEIGHTS, about: ABOUT });
   });
 
+  it('reads what it writes of as many and as long texts as a data set may have', () => {
+    const classes = Array.from({ length: 1000 }, (_, c) => `${c}`.padEnd(200, 'ü'));
+    const about = { ...ABOUT, classes, descriptions: classes.map(() => '狐'.repeat(1000)) };
+    const weights = { ...WEIGHTS, head: initialHead(1000, 2, Random.stream(1, 'test')), classCount: 1000 };
+    expect(decodeAdapter(encodeAdapter(weights, about))).toEqual({ weights, about });
+  });
+
+  it.each([
+    ['hyperparameters', { hyperparameters: { note: 'x'.repeat(70_000) } }],
+    ['metrics', { metrics: { note: new Array(40_000).fill(1) } }],
+  ])('is refused with so long %s that lists of adapters would be', (_, changes) => {
+    expectRefusal(altered(saying(changes)));
+  });
+
+  it('is refused with so long class names in all that lists of adapters would be', () => {
+    const many = (length: number) => {
+      const weights = { ...WEIGHTS, head: initialHead(6000, 1, Random.stream(1, 'test')), classCount: 6000 };
+      return encodeAdapter(weights, { ...ABOUT, classes: new Array(6000).fill('x'.repeat(length)) });
+    };
+    expect(decodeAdapter(many(100)).weights.classCount).toBe(6000);
+    expectRefusal(many(200));
+  });
+
   it('has not changed by a bit since there are prompts of other kinds', () => {
     const quarters = (length: number) => Float32Array.from({ length }, (_, i) => i / 4);
     const head = { w1: quarters(6), b1: quarters(2), w2: quarters(6), b2: quarters(3) };

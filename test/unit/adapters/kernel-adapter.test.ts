@@ -80,6 +80,7 @@ describe('the adapter file of a kernel head', () => {
     ['a space of half a transform', laidOut({ spaces: [[0], [0, 0.5], [0], [1]] })],
     ['a term of no space', laidOut({ terms: [[0], [], [1], [2, 3]] })],
     ['a term of an unknown space', laidOut({ terms: [[0], [0], [1], [2, 4]] })],
+    ['a term of unknown spaces alone', laidOut({ terms: [[0], [0], [1], [4, 5]] })],
     ['a term of a space before the first', laidOut({ terms: [[0], [0], [1], [2, -1]] })],
     ['a term of one space twice', laidOut({ terms: [[0], [0], [1], [2, 2]] })],
     [
@@ -140,6 +141,14 @@ describe('the adapter file of a kernel head', () => {
     ['the version of a text prompt', versioned('2')],
     ['the version of a soft prompt', versioned('1')],
   ])('refuses %s', (_, change) => expectRefusal(altered(FILE, change)));
+
+  it.each([4, 5])('reads a space in %d terms only as long as its landmarks are not taken too often', (count) => {
+    const { kind, inputs, shares, weight, bias, spaces, terms } = kernelHeadOf({ ...SCORES, transforms: 1 });
+    const head = { kind, inputs, shares, weight, bias, spaces, terms: new Array(count).fill(terms[0]) };
+    const bytes = encodeAdapter(weightsOf(head), { ...WITH_PROBES, transforms: undefined });
+    if (count > 4) expectRefusal(bytes);
+    else expect(decodeAdapter(bytes).weights.head).toEqual(head);
+  });
 
   it('refuses spaces of an untrained model, which has no inputs that could be compared', () => {
     const untrained = { ...EMBEDDED, width: 0, transforms: 1 };

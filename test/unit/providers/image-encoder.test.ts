@@ -57,6 +57,18 @@ describe('an image that is scaled', () => {
     expect(image.reads).toBe(1);
   });
 
+  it('is made of a JPEG that its decoder only warns of', async () => {
+    const whole = await sharp({ create: { width: 8, height: 8, channels: 3, background: '#204060' } })
+      .jpeg()
+      .toBuffer();
+    const scan = whole.indexOf(Buffer.from([0xff, 0xda]));
+    const warned = Buffer.concat([whole.subarray(0, scan), Buffer.from([0, 1, 2, 3]), whole.subarray(scan)]);
+    await expect(sharp(warned).raw().toBuffer()).rejects.toThrow(/extraneous bytes/);
+    const size = { width: 4, height: 4, fit: 'fill', kernel: 'cubic' } as const;
+    const [one, other] = await Promise.all([warned, whole].map((bytes) => scaled(bytes, size).raw().toBuffer()));
+    expect(one).toEqual(other);
+  });
+
   it('is tried again after it could not be read', async () => {
     const good = await file(8, 8);
     let broken = true;

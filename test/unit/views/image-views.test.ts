@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
+import { inspectImage } from '../../../src/datasets/image-check.js';
 import type { ProviderImage } from '../../../src/providers/provider.js';
 import { ImageViews } from '../../../src/views/image-views.js';
 import { PREDICTION_QUERIES, QUERIED, TRANSFORMS, type Transform } from '../../../src/views/transforms.js';
@@ -38,6 +39,27 @@ async function read(image: ProviderImage) {
 }
 
 describe('views of an image', () => {
+  it('are made of a JPEG that its decoder only warns of, as it was taken in', async () => {
+    const { width, height } = { width: 16, height: 16 };
+    const whole = await sharp(pixelsOf(width, height), { raw: { width, height, channels: 3 } })
+      .jpeg()
+      .toBuffer();
+    const scan = whole.indexOf(Buffer.from([0xff, 0xda]));
+    const bytes = Buffer.concat([whole.subarray(0, scan), Buffer.from([0, 1, 2, 3]), whole.subarray(scan)]);
+    const limits = { maxImageBytes: 10_000, maxImagePixels: 1000 };
+    await expect(inspectImage(bytes, limits)).resolves.toEqual({ mediaType: 'image/jpeg', width, height });
+    await expect(sharp(bytes).raw().toBuffer()).rejects.toThrow(/extraneous bytes/);
+    for (const [index, transform] of [
+      [1, 'identity'],
+      [0, 'blur'],
+    ] as const) {
+      const [warned, plain] = await Promise.all(
+        [bytes, whole].map((of) => new ImageViews().view(imageOf(of), index, transform)),
+      );
+      expect(warned.sha256).toBe(plain.sha256);
+    }
+  });
+
   const views = new ImageViews();
 
   it('begin with the image itself, untouched', async () => {

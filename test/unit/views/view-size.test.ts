@@ -35,4 +35,18 @@ describe('a view that would be larger than a request', () => {
     ]);
     expect(bound.sha256).toBe(free.sha256);
   });
+
+  it('is no JPEG where it has more pixels on a side than one can have', async () => {
+    const wide = { width: 60_000, height: 4, channels: 3, background: '#204060' } as const;
+    const bytes = await sharp({ create: wide }).jpeg().toBuffer();
+    const image = {
+      sha256: createHash('sha256').update(bytes).digest('hex'),
+      size: bytes.length,
+      bytes: async () => bytes,
+    };
+    for (const most of [undefined, 100]) {
+      const view = await new ImageViews().view(image, 0, 'zoom_out', most);
+      expect(await sharp(await view.bytes()).metadata()).toMatchObject({ format: 'png', width: 75_000 });
+    }
+  });
 });

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { PreparedHead, refineAnswers } from '../../../../src/craft/economy/economy-head.js';
 import type { HeadInputs } from '../../../../src/craft/economy/head-inputs.js';
 import { HeadSum } from '../../../../src/craft/economy/head-sum.js';
@@ -6,6 +6,7 @@ import type { KernelHead } from '../../../../src/craft/economy/kernel-head.js';
 import { noHead } from '../../../../src/craft/economy/linear-head.js';
 import { Landmarks } from '../../../../src/craft/economy/similarity.js';
 import { Random } from '../../../../src/craft/random.js';
+import { Float32Kernels } from '../../../../src/craft/wasm/float32-kernels.js';
 
 describe('Landmarks', () => {
   it.each([0, 1, 3, 8])('are compared by 1 / (1 + squared distance) of %d numbers', (width) => {
@@ -146,5 +147,31 @@ describe('HeadSum', () => {
     expect(sum.space('one', never)).toBe(0);
     sum.addTerm(HEAD.terms[0]);
     expect((sum.toHead() as KernelHead).spaces).toEqual(HEAD.spaces);
+  });
+});
+
+describe('a head with very many landmarks', () => {
+  it('takes fewer images at once, and says the same of each', () => {
+    const [count, images] = [200_000, 200];
+    const inputs = { kind: 'scores', probes: 0, transforms: 1 } as const;
+    const normal = (length: number, name: string) => Random.stream(1, name).fillNormal(new Float32Array(length));
+    const head: KernelHead = {
+      ...noHead(inputs, 2),
+      kind: 'kernel',
+      spaces: [
+        { transforms: [0], mean: new Float32Array(2), axes: normal(2, 'axes'), landmarks: normal(count, 'landmarks') },
+      ],
+      terms: [{ kernels: [{ space: 0, scale: Float32Array.of(1) }], coefficients: normal(2 * count, 'coefficients') }],
+    };
+    const answers = normal(2 * images, 'answers');
+    const allocate = vi.spyOn(Float32Kernels.prototype, 'allocate');
+    const prepared = new PreparedHead(head);
+    const together = prepared.refine([answers]);
+    expect(Math.max(...allocate.mock.calls.map(([length]) => length))).toBeLessThanOrEqual(32 * 1024 * 1024);
+    allocate.mockRestore();
+    for (const image of [0, 166, 167, 199]) {
+      const alone = prepared.refine([answers.slice(2 * image, 2 * image + 2)]);
+      expect(together.slice(2 * image, 2 * image + 2)).toEqual(alone);
+    }
   });
 });
