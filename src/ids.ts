@@ -1,14 +1,8 @@
-import { randomBytes } from 'node:crypto';
+import { customAlphabet } from 'nanoid';
 
-const ALPHABET = '0123456789abcdefghijklmnopqrstuvwxyz';
+const random = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 24);
 
 /** A random lower-case identifier with 24 characters (124 bits) after its prefix, for example `ftjob-4k…`. */
 export function newId(prefix: string): string {
-  let text = '';
-  while (text.length < 24) {
-    for (const byte of randomBytes(32)) {
-      if (byte < 252 && text.length < 24) text += ALPHABET[byte % 36];
-    }
-  }
-  return prefix + text;
+  return prefix + random();
 }

@@ -30,6 +30,14 @@ export interface ScoringOrder {
   apiKeyId: string | null;
   /** How often a call is tried at most; the policy of predictions where it is left out. */
   attempts?: number;
+  /** As {@link scoringLimits} says, where it was asked before: it counts the bytes of all texts. */
+  limits?: ScoringLimits;
+}
+
+/** How the calls of a question are cut: those with all of it, and those that carry its images. */
+export interface ScoringLimits {
+  question: CallLimits;
+  images: CallLimits;
 }
 
 export interface Scored {
@@ -49,9 +57,8 @@ export interface Scored {
  */
 export async function scoreImages(ledger: Ledger, embeddings: ImageEmbeddings, order: ScoringOrder): Promise<Scored> {
   const { provider, images } = order;
-  const limits = questionLimits(order);
+  const { question: limits, images: imageLimits } = order.limits ?? scoringLimits(order);
   const sizes = sentSizes(provider.capabilities, images);
-  const imageLimits = provider.kind === 'embedding' ? imageCallLimits(provider) : limits;
   requireImagesFit(order, imageLimits);
   const meter = new Meter(ledger, order);
   let asked: Float32Array | undefined;
@@ -163,21 +170,24 @@ function spaceOf(prompt: Prompts) {
   return prompt.kind === 'context' ? 'soft' : 'text';
 }
 
-function textsOf({ prompt, classes }: ScoringOrder) {
+function textsOf({ prompt, classes }: Pick<ScoringOrder, 'prompt' | 'classes'>) {
   return { classes, templateBytes: prompt.kind === 'template' ? Buffer.byteLength(prompt.templates[0]) : 0 };
 }
 
-function questionLimits(order: ScoringOrder): CallLimits {
-  return callLimits(order.provider, { space: spaceOf(order.prompt), ...textsOf(order) }, order.classesParam);
-}
-
-/** How the calls that carry the images are cut. @throws InvalidRequestError when there are too many classes */
-export function imageLimitsOf(order: ScoringOrder): CallLimits {
-  return order.provider.kind === 'embedding' ? imageCallLimits(order.provider) : questionLimits(order);
+/** @throws InvalidRequestError when the provider does not take so many classes */
+export function scoringLimits(
+  order: Pick<ScoringOrder, 'provider' | 'prompt' | 'classes' | 'classesParam'>,
+): ScoringLimits {
+  const { provider, prompt, classesParam } = order;
+  const question = callLimits(provider, { space: spaceOf(prompt), ...textsOf(order) }, classesParam);
+  return { question, images: provider.kind === 'embedding' ? imageCallLimits(provider) : question };
 }
 
 /** @throws PayloadTooLargeError naming the image that no call has room for */
-export function requireImagesFit({ provider, images }: ScoringOrder, limits: CallLimits): void {
+export function requireImagesFit(
+  { provider, images }: Pick<ScoringOrder, 'provider' | 'images'>,
+  limits: CallLimits,
+): void {
   const sizes = sentSizes(provider.capabilities, images);
   const largest = largestImageBytes(limits);
   const tooLarge = sizes.findIndex((size) => size > largest);

@@ -2,12 +2,16 @@ import { LimitReachedError, UNITS } from '../ledger/accounts.js';
 import { NOTHING } from '../providers/amounts.js';
 import { sentSizes } from '../providers/call-limits.js';
 import { type CallLimits, cutIntoCalls } from '../providers/calls.js';
-import type { ProviderImage, QueryAmounts } from '../providers/provider.js';
+import type { Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
-import { imageLimitsOf, requireImagesFit, type Scored, type ScoringOrder } from './metered-scoring.js';
+import { Crowd } from './crowd.js';
+import { requireImagesFit, type Scored, type ScoringOrder, scoringLimits } from './metered-scoring.js';
 
 /** Statuses with which a provider refuses what a request holds, as it does for one image that it cannot read. */
 const CONTENT_REFUSED = [400, 413, 415, 422];
+
+/** Crowds that are kept without a look at which of them are forgotten. */
+const FEWEST_CROWDS = 256;
 
 interface Caller {
   order: ScoringOrder;
@@ -41,9 +45,9 @@ interface Lane {
 
 /**
  * Joins predictions that are made at the same time, with one adapter and one API key, into one provider call under one
- * reservation, in which equal images of different predictions are sent once. A batch is sent when none has come for a quarter of the window and none
- * is still being read, at the end of the window in any case; and, where the provider is asked as much as it may be, when it
- * is its turn.
+ * reservation, in which equal images of different predictions are sent once. A batch is sent when none is still being read and nobody
+ * has come for a quarter of the window, or, where a call more would cost nothing, when all are there who ask again and again;
+ * at the end of the window in any case; and, where the provider is asked as much as it may be, when it is its turn.
  *
  * A batch that is refused for what it holds, or because a budget does not cover all of it, is asked again caller by caller;
  * any other failure is every caller's.
@@ -51,8 +55,9 @@ interface Lane {
 export class PredictBatches {
   /** Batches that may be joined, by adapter: one for each API key. */
   private readonly open = new Map<string, Batch[]>();
-  /** Predictions that are being read, by adapter. */
-  private readonly expected = new Map<string, number>();
+  /** Who asks, by adapter. */
+  private readonly crowds = new Map<string, Crowd>();
+  private mostCrowds = FEWEST_CROWDS;
   private readonly lanes = new Map<string, Lane>();
 
   /** @param windowMs how long a prediction waits for others at most; 0: each is asked for by itself */
@@ -67,12 +72,13 @@ export class PredictBatches {
    * @returns to be called when it has been read, whatever came of it
    */
   expect(id: string): () => void {
-    this.expected.set(id, (this.expected.get(id) ?? 0) + 1);
+    const crowd = this.crowd(id);
+    crowd.comes();
     return () => {
-      const left = (this.expected.get(id) ?? 1) - 1;
-      if (left > 0) this.expected.set(id, left);
-      else this.expected.delete(id);
-      if (left === 0) for (const batch of this.open.get(id) ?? []) this.sendWhenQuiet(batch);
+      crowd.hasBeenRead();
+      // Anybody may name adapters that do not exist.
+      if (crowd.isForgotten) this.crowds.delete(id);
+      if (!crowd.isReading) for (const batch of this.open.get(id) ?? []) this.sendWhenQuiet(batch);
     };
   }
 
@@ -83,7 +89,7 @@ export class PredictBatches {
    * @throws as scoring the images alone does
    */
   async score(id: string, order: ScoringOrder): Promise<Scored> {
-    const limits = imageLimitsOf(order);
+    const { images: limits } = order.limits ?? scoringLimits(order);
     requireImagesFit(order, limits);
     const fits = (images: ProviderImage[]) => fitOneCall(order, images, limits);
     if (this.windowMs === 0 || !mayJoin(limits) || !fits(order.images)) return this.scoreImages(order);
@@ -98,6 +104,7 @@ export class PredictBatches {
     const scored = new Promise<Scored>((resolve, reject) => {
       joined.callers.push({ order, ...place(joined, order.images), resolve, reject });
     });
+    this.crowd(id).waits();
     this.sendWhenQuiet(joined);
     return scored;
   }
@@ -115,11 +122,31 @@ export class PredictBatches {
     else this.open.delete(batch.id);
   }
 
+  private crowd(id: string): Crowd {
+    const known = this.crowds.get(id);
+    if (known) return known;
+    if (this.crowds.size >= this.mostCrowds) this.dropForgotten();
+    const crowd = new Crowd();
+    this.crowds.set(id, crowd);
+    return crowd;
+  }
+
+  /** Of adapters that are not asked any more. Looked for when there are twice as many as were left, so that it costs little. */
+  private dropForgotten(): void {
+    for (const [id, crowd] of this.crowds) if (crowd.isForgotten) this.crowds.delete(id);
+    this.mostCrowds = Math.max(FEWEST_CROWDS, 2 * this.crowds.size);
+  }
+
   private sendWhenQuiet(batch: Batch): void {
     clearTimeout(batch.quiet);
-    if (batch.isDue || this.expected.has(batch.id)) return;
+    const crowd = this.crowd(batch.id);
+    if (batch.isDue || crowd.isReading) return;
+    if (crowd.isComplete && requestsAreFree(batch.callers[0].order.provider)) {
+      this.send(batch);
+      return;
+    }
     batch.quiet = setTimeout(() => {
-      if (!this.expected.has(batch.id)) this.send(batch);
+      if (!crowd.isReading) this.send(batch);
     }, this.windowMs / 4);
   }
 
@@ -146,8 +173,10 @@ export class PredictBatches {
     if (lane.underWay === 0 && this.lanes.get(providerId) === lane) this.lanes.delete(providerId);
   }
 
-  private async answer({ callers, images }: Batch): Promise<void> {
+  private async answer({ id, callers, images }: Batch): Promise<void> {
     const [{ order }] = callers;
+    const crowd = this.crowd(id);
+    crowd.areSent(callers.length);
     try {
       const { logits, embeddings, usage, textEmbeddings } = await this.scoreImages({ ...order, images });
       const shares = shareOut(
@@ -168,6 +197,8 @@ export class PredictBatches {
         return;
       }
       for (const { reject } of callers) reject(error);
+    } finally {
+      crowd.areAnswered(callers.length);
     }
   }
 }
@@ -199,6 +230,11 @@ function mayJoin({ imagesPerRequest, classesPerRequest }: CallLimits): boolean {
 
 function fitOneCall({ provider }: ScoringOrder, images: ProviderImage[], limits: CallLimits): boolean {
   return cutIntoCalls(1, sentSizes(provider.capabilities, images), 1, limits).length === 1;
+}
+
+/** Whether a call more is no loss, should somebody come after all. */
+function requestsAreFree({ prices, limits }: Provider): boolean {
+  return prices.perRequestNanoUsd === 0n && limits.requestsPerSecond === null;
 }
 
 /** The images of a prediction that a batch does not hold, or not as often as the prediction has them. */

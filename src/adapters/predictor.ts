@@ -4,15 +4,17 @@ import { ImageEmbeddings } from '../embeddings/image-embeddings.js';
 import { InvalidRequestError } from '../errors.js';
 import type { Ledger } from '../ledger/ledger.js';
 import { ReservationRefusedError } from '../ledger/reservation.js';
+import { largestMadeBytes } from '../providers/call-limits.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
 import type { ClassTexts, Prompts, Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import { ImageViews } from '../views/image-views.js';
 import type { Transform } from '../views/transforms.js';
+import { nthView } from '../views/view-order.js';
 import { type AdapterDescription, type AdapterFile, decodeAdapter } from './adapter-file.js';
 import { readsAnswers } from './adapter-head.js';
 import { adapterNotFound } from './adapter-store.js';
-import { type Scored, scoreImages } from './metered-scoring.js';
+import { requireImagesFit, type Scored, type ScoringOrder, scoreImages, scoringLimits } from './metered-scoring.js';
 import { PredictBatches } from './predict-batches.js';
 import { type LabelScore, rankLabels } from './ranking.js';
 import { AnswerReader } from './refined-answer.js';
@@ -33,11 +35,14 @@ interface WarmAdapter {
   /** The adapter itself, also where one of its checkpoints was asked for. */
   adapterId: string;
   providerId: string;
-  provider: Provider;
+  question: Question;
   file: AdapterFile;
   reader: AnswerReader;
   checkedAt: number;
 }
+
+/** What every prediction of an adapter asks of its images. */
+type Question = Required<Pick<ScoringOrder, 'provider' | 'prompt' | 'classes' | 'classesParam' | 'limits'>>;
 
 /** Views that one prediction averages over at most. */
 export const MOST_PREDICTION_VIEWS = 16;
@@ -77,7 +82,7 @@ export class Predictor {
 
   /**
    * @param id an adapter, or one of its checkpoints as their list names them (`…:ckpt-step-20`)
-   * @throws NotFoundError, BudgetExceededError, ProviderCallError
+   * @throws NotFoundError, BudgetExceededError, ProviderCallError; PayloadTooLargeError naming an image
    */
   async predict(
     id: string,
@@ -85,19 +90,17 @@ export class Predictor {
     options: { topK: number; blackBox: boolean; views?: number; apiKeyId: string | null },
   ): Promise<PredictionAnswer> {
     const warm = await this.adapter(id);
-    const { adapterId, file, provider } = warm;
-    const { weights, about, textEmbeddings } = file;
+    const { adapterId, file, question } = warm;
+    const { about, textEmbeddings } = file;
     const { classes } = about;
+    const { provider } = question;
     const views = viewsOf(file, options.views ?? 1);
     let scored: Scored;
     try {
       scored = await this.batches.score(id, {
-        provider,
-        prompt: promptOf(weights.prompt),
-        classes: classTextsOf(file),
+        ...question,
         textEmbeddings: usable(textEmbeddings, about, provider),
-        classesParam: null,
-        images: await this.viewed(images, views, about.transforms ?? ['identity']),
+        images: await this.viewed(images, views, about.transforms ?? ['identity'], question),
         accountId: adapterId,
         purpose: 'predict',
         guard: { kind: 'live_adapter' },
@@ -119,7 +122,7 @@ export class Predictor {
         textEmbeddings: scored.textEmbeddings,
       };
     }
-    const answer = warm.reader.read(scored, views);
+    const answer = await warm.reader.read(scored, views);
     const refined = rankLabels(answer.refined, classes, options.topK);
     const unrefined = options.blackBox ? rankLabels(answer.blackBox, classes, options.topK) : null;
     return {
@@ -132,7 +135,12 @@ export class Predictor {
   }
 
   /** What is asked about every image, one image after another: its views, each in all transforms. */
-  private async viewed(images: ProviderImage[], views: number, transforms: Transform[]): Promise<ProviderImage[]> {
+  private async viewed(
+    images: ProviderImage[],
+    views: number,
+    transforms: Transform[],
+    { provider, limits }: Question,
+  ): Promise<ProviderImage[]> {
     if (views * transforms.length === 1) return images;
     const each = views * transforms.length;
     if (images.length * each > MOST_QUERIES) {
@@ -142,10 +150,14 @@ export class Predictor {
         message: `${images.length} images would be ${images.length * each} image queries; a prediction asks ${MOST_QUERIES} at most. Send fewer images at once${views > 1 ? ', or ask for fewer views' : ''}.`,
       });
     }
+    requireImagesFit({ provider, images }, limits.images);
+    // As in training: a file that is made of an image may be larger than the image's own.
+    const mostBytes = largestMadeBytes(provider.capabilities, limits.images);
     const viewed: ProviderImage[] = new Array(images.length * each);
     await mapConcurrent([...viewed.keys()], MADE_AT_ONCE, async (at) => {
-      const view = Math.floor((at % each) / transforms.length);
-      viewed[at] = await this.views.view(images[Math.floor(at / each)], view, transforms[at % transforms.length]);
+      const view = nthView(Math.floor((at % each) / transforms.length), transforms);
+      const transform = transforms[at % transforms.length];
+      viewed[at] = await this.views.view(images[Math.floor(at / each)], view, transform, mostBytes);
     });
     return viewed;
   }
@@ -181,7 +193,8 @@ export class Predictor {
     const known = this.warm.get(id);
     if (known) {
       if (Date.now() - known.checkedAt > RECHECK_MS) {
-        known.provider = await this.providers.connect(known.providerId);
+        const provider = await this.providers.connect(known.providerId);
+        if (provider !== known.question.provider) known.question = questionOf(known.file, provider);
         known.checkedAt = Date.now();
       }
       return known;
@@ -196,7 +209,8 @@ export class Predictor {
     const { providerId } = row;
     const decoded = decodeAdapter(file);
     const reader = new AnswerReader(decoded.weights.head);
-    const adapter = { adapterId, providerId, provider, file: decoded, reader, checkedAt: Date.now() };
+    const question = questionOf(decoded, provider);
+    const adapter = { adapterId, providerId, question, file: decoded, reader, checkedAt: Date.now() };
     this.warm.set(id, adapter, file.length * PREPARED_PER_FILE);
     return adapter;
   }
@@ -215,6 +229,11 @@ function usable(
   provider: Provider,
 ): Float32Array | undefined {
   return provider.kind === 'embedding' && provider.textSpace === textSpace ? textEmbeddings : undefined;
+}
+
+function questionOf(file: AdapterFile, provider: Provider): Question {
+  const asked = { provider, prompt: promptOf(file.weights.prompt), classes: classTextsOf(file), classesParam: null };
+  return { ...asked, limits: scoringLimits(asked) };
 }
 
 function promptOf(prompt: LearnedPrompt): Prompts {

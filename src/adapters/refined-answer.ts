@@ -1,7 +1,8 @@
 import { type EconomyHead, PreparedHead } from '../craft/economy/economy-head.js';
-import { sharedLogits } from '../craft/economy/head-inputs.js';
+import { answerWidthOf, sharedLogits } from '../craft/economy/head-inputs.js';
 import { type HeadWeights, refineLogits } from '../craft/head-weights.js';
 import { ConflictError } from '../errors.js';
+import { Batcher } from '../ledger/batcher.js';
 import { readsAnswers } from './adapter-head.js';
 
 /** What a black box answered to some images: to each in V views, and to each view in T transforms, one after another. */
@@ -15,6 +16,11 @@ interface Answers {
 /** A head of either strategy, ready for answers. */
 export class AnswerReader {
   private readonly prepared: PreparedHead | null;
+  /** Those whose answers came in one call: a product for all of them takes little longer than one for each. */
+  private readonly refining = new Batcher<Float32Array[], Float32Array>(
+    async (answers) => this.refineAll(answers),
+    () => true,
+  );
 
   constructor(private readonly head: HeadWeights | EconomyHead) {
     this.prepared = readsAnswers(head) ? new PreparedHead(head) : null;
@@ -24,8 +30,9 @@ export class AnswerReader {
    * What an adapter makes of an answer.
    * @param views V
    * @returns class logits [N, C]: refined, the mean of all views, and as the black box alone has them for the image itself
+   * @throws ConflictError when the black box embeds otherwise than the head has learned
    */
-  read(answers: Answers, views: number): { refined: Float32Array; blackBox: Float32Array } {
+  async read(answers: Answers, views: number): Promise<{ refined: Float32Array; blackBox: Float32Array }> {
     const { head, prepared } = this;
     if (!readsAnswers(head) || !prepared) {
       return { refined: refineLogits(head as HeadWeights, answers.logits), blackBox: answers.logits };
@@ -33,10 +40,36 @@ export class AnswerReader {
     const { inputs, bias } = head;
     const classCount = bias.length;
     const byTransform = split(head, answers, classCount);
-    const refined = meanOfViews(prepared.refine(byTransform), classCount, views);
+    const refined = meanOfViews(await this.refining.submit(byTransform), classCount, views);
     const blackBox = sharedLogits(inputs, byTransform.slice(0, 1), [1], classCount);
     return { refined, blackBox: blackBox.filter((_, at) => Math.floor(at / classCount) % views === 0) };
   }
+
+  /** @param answers of each of several readers, of each transform, [N, answer width] */
+  private refineAll(answers: Float32Array[][]): Float32Array[] {
+    const { inputs, bias } = this.prepared!.head;
+    const together = answers[0].map((_, transform) => concatenated(answers.map((own) => own[transform])));
+    const refined = this.prepared!.refine(together);
+    const answerWidth = answerWidthOf(inputs, bias.length);
+    let from = 0;
+    return answers.map(([own]) => {
+      const to = from + (own.length / answerWidth) * bias.length;
+      const logits = refined.subarray(from, to);
+      from = to;
+      return logits;
+    });
+  }
+}
+
+function concatenated(parts: Float32Array[]): Float32Array {
+  if (parts.length === 1) return parts[0];
+  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 /** @returns of each transform, rows as the head was trained on them: class logits, then probe scores or the embedding */

@@ -1,6 +1,7 @@
 import sharp from 'sharp';
 import type { ImageLimits } from './limits.js';
 import type { RejectionReason } from './report.js';
+import { wholeSmallPng } from './whole-png.js';
 
 export interface ImageFacts {
   mediaType: string;
@@ -34,6 +35,8 @@ export async function inspectImage(bytes: Buffer, limits: ImageLimits): Promise<
   if (mediaType === null) {
     throw new ImageRefused('unsupported_image_format', `It is not a ${ACCEPTED_IMAGES} image. Convert it to one.`);
   }
+  const small = mediaType === 'image/png' ? wholeSmallPng(bytes) : null;
+  if (small && small.width * small.height <= limits.maxImagePixels) return { mediaType, ...small };
   try {
     // One channel is enough to make every pixel be decoded, and a quarter of the memory.
     const { info } = await sharp(bytes, { failOn: 'error', limitInputPixels: limits.maxImagePixels })

@@ -21,7 +21,14 @@ function provider(limits: Partial<Provider['limits']> = {}): Provider {
       perInputTokenPicoUsd: 0n,
       perOutputTokenPicoUsd: 0n,
     },
-    limits: { concurrency: 2, imagesPerRequest: 4, promptsPerRequest: 1, maxRequestBytes: 1_000_000, ...limits },
+    limits: {
+      requestsPerSecond: null,
+      concurrency: 2,
+      imagesPerRequest: 4,
+      promptsPerRequest: 1,
+      maxRequestBytes: 1_000_000,
+      ...limits,
+    },
   } as unknown as Provider;
 }
 
@@ -57,6 +64,8 @@ function heldScoring(fail: (order: ScoringOrder) => Error | null = () => null) {
 }
 
 const BOX = provider();
+const FREE_REQUESTS = provider();
+Object.assign(FREE_REQUESTS.prices, { perRequestNanoUsd: 0n });
 function order(images: ProviderImage[], overrides: Partial<ScoringOrder> = {}): ScoringOrder {
   return {
     provider: BOX,
@@ -140,6 +149,33 @@ describe('PredictBatches', () => {
     never();
     letGo();
     await answered(Promise.all([first, second, third]));
+  });
+
+  it('waits for nobody once all are there who were there before', async () => {
+    const { calls, score, letGo } = heldScoring();
+    letGo();
+    const batches = new PredictBatches(score, WINDOW_MS);
+    const ask = (names: string[], of: Provider) =>
+      names.map((name) => {
+        batches.expect('a')();
+        return batches.score('a', order([image(name)], { provider: of }));
+      });
+    const asked = () => calls.map(({ images }) => images.join(' '));
+    await answered(Promise.all(ask(['1', '2', '3'], FREE_REQUESTS)));
+
+    const next = ask(['4', '5'], FREE_REQUESTS);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(asked()).toEqual(['1 2 3']);
+    next.push(...ask(['6'], FREE_REQUESTS));
+    await vi.advanceTimersByTimeAsync(0);
+    expect(asked()).toEqual(['1 2 3', '4 5 6']);
+    await Promise.all(next);
+
+    // Somebody may come all the same, and a call for him would cost something.
+    const paid = ask(['7', '8', '9'], BOX);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(asked()).toEqual(['1 2 3', '4 5 6']);
+    await answered(Promise.all(paid));
   });
 
   it('keeps adapters, API keys and providers whose record was changed apart', async () => {

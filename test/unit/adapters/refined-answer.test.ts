@@ -39,11 +39,12 @@ describe('AnswerReader', () => {
   ] as const;
   it.each(CASES.flatMap((one) => [linearHeadOf, kernelHeadOf].map((headOf) => [...one, headOf(one[1])] as const)))(
     'averages what the head says of each view, and has the black box for the image itself: %s, %#',
-    (_, inputs, views, head) => {
+    async (_, inputs, views, head) => {
       const reader = new AnswerReader(head);
-      const { refined, blackBox } = reader.read(answered(inputs, views), views);
-      // What is prepared is not used up.
-      expect(reader.read(answered(inputs, views), views)).toEqual({ refined, blackBox });
+      const { refined, blackBox } = await reader.read(answered(inputs, views), views);
+      // What is prepared is not used up, and who is read beside others is read the same.
+      const beside = [reader.read(answered(inputs, 1), 1), reader.read(answered(inputs, views), views)];
+      expect((await Promise.all(beside))[1]).toEqual({ refined, blackBox });
       expect([refined.length, blackBox.length]).toEqual([IMAGES * CLASSES, IMAGES * CLASSES]);
       for (let image = 0; image < IMAGES; image++) {
         const mean = new Float64Array(CLASSES);
@@ -67,26 +68,27 @@ describe('AnswerReader', () => {
     },
   );
 
-  it('reads no embeddings where the model was not trained', () => {
+  it('reads no embeddings where the model was not trained', async () => {
     const untrained: HeadInputs = { kind: 'embedding', width: 0, transforms: 1 };
     const answers = answered({ ...EMBEDDED, transforms: 1 }, 1);
-    expect(new AnswerReader(noHead(untrained, CLASSES)).read(answers, 1).refined).toEqual(answers.logits);
+    const { refined } = await new AnswerReader(noHead(untrained, CLASSES)).read(answers, 1);
+    expect(refined).toEqual(answers.logits);
   });
 
-  it.each([linearHeadOf, kernelHeadOf])('refuses embeddings of another model', (headOf) => {
+  it.each([linearHeadOf, kernelHeadOf])('refuses embeddings of another model', async (headOf) => {
     const answers = answered({ ...EMBEDDED, width: 5 }, 1);
     for (const answered of [answers, { logits: answers.logits }]) {
       const reading = () => new AnswerReader(headOf(EMBEDDED)).read(answered, 1);
-      expect(reading).toThrow(ConflictError);
-      expect(reading).toThrow(/embeddings of 4 numbers/);
-      expect(reading).toThrow(expect.objectContaining({ code: 'adapter_does_not_fit', param: 'adapter_id' }));
+      await expect(reading).rejects.toThrow(ConflictError);
+      await expect(reading).rejects.toThrow(/embeddings of 4 numbers/);
+      await expect(reading).rejects.toMatchObject({ code: 'adapter_does_not_fit', param: 'adapter_id' });
     }
   });
 
-  it('has the heads of the published algorithm refine class logits', () => {
+  it('has the heads of the published algorithm refine class logits', async () => {
     const head = initialHead(CLASSES, 4, Random.stream(1, 'test'));
     const logits = Random.stream(2, 'logits').fillNormal(new Float32Array(2 * CLASSES));
-    expect(new AnswerReader(head).read({ logits }, 1)).toEqual({
+    expect(await new AnswerReader(head).read({ logits }, 1)).toEqual({
       refined: refineLogits(head, logits),
       blackBox: logits,
     });
