@@ -40,7 +40,7 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
   const jobQueries = new JobQueries(database, ledger);
   const planner = new JobPlanner(database, ledger, datasets, providers);
   const jobs = new JobService(database, ledger, planner, jobQueries, queue, log);
-  const jobControl = new JobControl(database, ledger, jobQueries, queue, log);
+  const jobControl = new JobControl(database, ledger, planner, jobQueries, queue, log);
   const apiKeys = new ApiKeys(database);
   const key = config.apiKey
     ? { value: config.apiKey, made: false }

@@ -10,6 +10,11 @@ export class ScoringContractError extends Error {
   override name = 'ScoringContractError';
 }
 
+/** The black box answered embeddings of another length than before: it is not the same model any longer. */
+export class EmbeddingsChangedError extends Error {
+  override name = 'EmbeddingsChangedError';
+}
+
 /** The black box answered logits that are NaN or infinite. */
 export class NonFiniteLogitsError extends Error {
   override name = 'NonFiniteLogitsError';

@@ -57,11 +57,29 @@ export interface GenerationReport {
   candidateEvaluations: number;
 }
 
+/** What a head is seen to do; of images held out, those of its kind by the last choice. */
+export type HeadFigures = Pick<
+  GenerationReport,
+  | 'centreLoss'
+  | 'headLoss'
+  | 'heldOutAccuracy'
+  | 'trainAccuracy'
+  | 'blackBoxTrainAccuracy'
+  | 'validationAccuracy'
+  | 'validationLoss'
+>;
+
 /** What is kept after training. */
 export interface AdapterWeights {
   prompt: LearnedPrompt;
   head: HeadWeights | EconomyHead;
   classCount: number;
+}
+
+/** The adapter that a training has at some time. */
+export interface TrainedAdapter extends AdapterWeights {
+  /** Of its own head, where the report of its generation may have been of another one. */
+  figures?: HeadFigures;
 }
 
 /**
@@ -276,7 +294,7 @@ export class CraftTrainer implements Trainer {
   }
 
   /** The adapter as of now: the prompt at the centre of the search, and the head. */
-  async adapter(): Promise<AdapterWeights> {
+  async adapter(): Promise<TrainedAdapter> {
     this.requireReady();
     return { prompt: this.search.learned(), head: this.head.weights(), classCount: this.problem.classCount };
   }

@@ -4,7 +4,7 @@ import { type EconomyProblem, EconomyTrainer } from './economy/economy-trainer.j
 import type { CraftHyperparameters } from './hyperparameters.js';
 import type { TrainingProblem } from './problem.js';
 import type { Score } from './scoring.js';
-import { type AdapterWeights, CraftTrainer, type GenerationReport } from './trainer.js';
+import { CraftTrainer, type GenerationReport, type TrainedAdapter } from './trainer.js';
 
 /** All that decides a training beside the answers of the black box. Plain data: it can be sent to another thread. */
 export type TrainingSpec = {
@@ -28,7 +28,7 @@ export interface Trainer {
   /** The whole state between two generations, for {@link openTraining}; null: the answers so far are all of it. */
   serialise(): Promise<Uint8Array | null>;
   /** The adapter as of now. */
-  adapter(): Promise<AdapterWeights>;
+  adapter(): Promise<TrainedAdapter>;
   /** Frees what is held on the compute device. */
   dispose(): void;
 }

@@ -10,7 +10,7 @@ export const budgetChangeSchema = z
       .boolean()
       .default(true)
       .describe(
-        'true: plan as many generations as the new budget pays for. false: keep the planned ones, so that the budget only makes up for calls that were lost.',
+        'true: plan as many generations as the new budget pays for; while nothing has been asked, plan the job anew. false: keep the plan, so that the budget only makes up for calls that were lost.',
       ),
     deadline: deadlineSchema
       .nullable()

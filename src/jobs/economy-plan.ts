@@ -1,7 +1,14 @@
 import { usefulViews } from '../craft/economy/head-grid.js';
 import { InvalidRequestError } from '../errors.js';
 import { UNITS } from '../ledger/accounts.js';
-import { addAmounts, amountsOfImages, type CallTexts, NOTHING, type Pricing } from '../providers/amounts.js';
+import {
+  addAmounts,
+  amountsOfImages,
+  type CallTexts,
+  multiplyAmounts,
+  NOTHING,
+  type Pricing,
+} from '../providers/amounts.js';
 import { type CallLimits, type CallRange, cutIntoCalls } from '../providers/calls.js';
 import type { QueryAmounts } from '../providers/provider.js';
 import type { Transform } from '../views/transforms.js';
@@ -46,10 +53,10 @@ export function planEconomy(input: EconomyPlanInput): TrainingPlan {
   let setup = NOTHING;
   let mostGenerations = 1;
   let affordable = { generations: 0, decidedBy: 'imageQueries' as keyof QueryAmounts };
-  // As many transforms as the budget pays for on one view, then as many views in all of them: part of one tells nothing.
+  // As many transforms as the budget pays for on one view, then as many views in all of them: part of a later one is of no use.
   for (let count = Math.min(input.transforms.length, room); count > 0; count--) {
     transforms = input.transforms.slice(0, count);
-    setup = addAmounts(texted, times(validation, count));
+    setup = addAmounts(texted, multiplyAmounts(validation, count));
     mostGenerations = count * Math.max(1, Math.min(mostViews, Math.floor(room / count)));
     affordable = affordableGenerations({ perGeneration, setup }, input.limits);
     if (affordable.generations >= count) break;
@@ -67,6 +74,7 @@ export function planEconomy(input: EconomyPlanInput): TrainingPlan {
     mostGenerations,
     probes,
     transforms,
+    asksOnce: true,
     perPrediction: predictionAmounts({ ...input, transforms }),
     setup,
     perGeneration,
@@ -121,10 +129,6 @@ export function economyCalls({
       ? []
       : cutIntoCalls(1, validationImages, labels, calls, training.length);
   return { training, validation };
-}
-
-function times(amounts: QueryAmounts, count: number): QueryAmounts {
-  return Object.fromEntries(UNITS.map((unit) => [unit, amounts[unit] * count])) as unknown as QueryAmounts;
 }
 
 function validationCallsOf(sizes: number[], limits: CallLimits): CallRange[] {

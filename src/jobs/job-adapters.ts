@@ -36,7 +36,7 @@ export class JobAdapters {
   /** What an adapter's file says of the job that made it. */
   describe({ head }: AdapterWeights, metrics: AdapterMetrics): AdapterDescription {
     const { method, plan, classes, provider, seed } = this.job;
-    // One only, where the first view was not asked about in all of them.
+    // The first ones only, where training ended before its first view was asked about in all of them.
     const transforms = readsAnswers(head) ? plan.transforms?.slice(0, head.inputs.transforms) : undefined;
     const hyperparameters = plan.strategy === 'economy' ? { strategy: plan.strategy } : method.craft.hyperparameters;
     return {

@@ -1,29 +1,44 @@
 import type { Logger } from 'pino';
 import { type Database, Prisma } from '../db/client.js';
 import type { Job } from '../db/generated/client.js';
-import { ConflictError, InvalidRequestError } from '../errors.js';
+import { InvalidRequestError } from '../errors.js';
 import { BUDGET_PARAMETERS, type QueryLimits, UNITS } from '../ledger/accounts.js';
 import type { Ledger } from '../ledger/ledger.js';
 import type { BudgetChange } from './budget-change.js';
+import {
+  budgetIsNow,
+  describePaid,
+  nothingMoreToAsk,
+  nothingToBeginWith,
+  nothingToGoOnWith,
+  showAmount,
+  whatStays,
+} from './budget-texts.js';
+import { describePlan } from './describe-plan.js';
 import { endUnsuccessfully, pauseJob } from './endings.js';
 import { recordEvents } from './events.js';
-import { holdInputs } from './hold-inputs.js';
+import type { JobPlanner } from './job-planner.js';
 import type { JobDetails, JobQueries } from './job-queries.js';
 import type { JobQueue } from './job-service.js';
 import { affordableGenerations, requireBounded, type TrainingPlan, wholeViews } from './plan.js';
+import { PlanChange, type PlanDraft, requireChangeable } from './plan-change.js';
 import { leftOf } from './plan-extension.js';
 import { illegalTransition, transition } from './state-machine.js';
-import { KEPT_DAYS } from './training-states.js';
 
 /** What people may do to a job that exists: cancel, pause, resume it, and change its budget. */
 export class JobControl {
+  private readonly planChange: PlanChange;
+
   constructor(
     private readonly database: Database,
     private readonly ledger: Ledger,
+    planner: Pick<JobPlanner, 'planAnew'>,
     private readonly queries: JobQueries,
     private readonly queue: JobQueue,
     private readonly log: Logger,
-  ) {}
+  ) {
+    this.planChange = new PlanChange(database, ledger, planner);
+  }
 
   /** Stops a job for good: its worker is refused at its next provider call. @throws ConflictError when it is finished */
   async cancel(id: string): Promise<JobDetails> {
@@ -50,49 +65,96 @@ export class JobControl {
   }
 
   /**
-   * Changes a job's limits. A job that has met its old ones, or its end, goes on from its last saved training state; a
-   * running one learns of it between two generations; one that is paused for another reason stays paused.
-   * @throws InvalidRequestError when a limit is below what is spent; ConflictError when the job cannot go on
+   * Changes a job's limits. While nothing of it has been asked, a job is planned anew, as one that is created with the new
+   * budget. A job that has met its old limits, or its end, goes on from its last saved training state; a running one learns
+   * of it between two generations; one that is paused for another reason stays paused.
+   * @throws InvalidRequestError when a limit is below what is spent, or no job can be planned on it; ConflictError when the
+   * job cannot go on
    */
   async changeBudget(id: string, change: BudgetChange): Promise<JobDetails> {
-    const { limits, extend, deadline } = change;
-    const goesOn = await this.database.$transaction(async (tx) => {
-      const [job] = await tx.$queryRaw<{ id: string }[]>`SELECT id FROM jobs WHERE id = ${id} FOR UPDATE`;
-      if (!job) await this.queries.get(id);
-      const row = await tx.job.findUniqueOrThrow({ where: { id } });
-      await this.requireChangeable(tx, row, deadline === undefined ? row.deadline : deadline);
-      const { after, left } = await this.changeLimits(tx, id, limits);
-      const plan = row.plan as unknown as TrainingPlan;
-      const { generations: inAll, decidedBy } = affordableGenerations(plan, after);
-      // What was done may have cost less than was expected at most.
-      const begun = row.generation > 0;
-      const further = affordableGenerations(begun ? { perGeneration: plan.perGeneration } : plan, left).generations;
-      const most = plan.mostGenerations ?? Number.POSITIVE_INFINITY;
-      const generations = Math.min(most, Math.max(inAll, row.generation + further));
-      requireBounded(generations, BUDGET_PARAMETERS[decidedBy]);
-      const planned = extend ? Math.max(row.plannedGenerations, wholeViews(plan, generations)) : row.plannedGenerations;
-      const message = `The budget is now ${describeLimits(after)}; ${planned} generations are planned.`;
-      await tx.job.update({
-        where: { id },
-        data: {
-          budgetRevision: { increment: 1 },
-          plannedGenerations: planned,
-          extendsPlan: extend,
-          ...(deadline === undefined ? {} : { deadline }),
-        },
+    let goesOn: boolean | null;
+    do {
+      // Reading images takes longer than a row should be locked for.
+      const draft = await this.planChange.draft(id, change);
+      goesOn = await this.database.$transaction(async (tx) => {
+        const [locked] = await tx.$queryRaw<{ id: string }[]>`SELECT id FROM jobs WHERE id = ${id} FOR UPDATE`;
+        if (!locked) await this.queries.get(id);
+        const job = await tx.job.findUniqueOrThrow({ where: { id } });
+        await requireChangeable(tx, job, change);
+        if (!(await this.planChange.appliesTo(tx, job, change))) return this.changeWithin(tx, job, change);
+        return draft?.revision === job.budgetRevision ? this.changeWhole(tx, job, change, draft) : null;
       });
-      const event = { level: 'info', type: 'message', message } as const;
-      if (row.status === 'succeeded' && row.generation >= planned) {
-        throw planned >= most ? nothingMoreToAsk(id, planned) : nothingToGoOnWith(id, planned);
-      }
-      if (row.status === 'succeeded' || row.pauseReason === 'budget_exhausted') {
-        return transition(tx, id, { to: 'queued', event });
-      }
-      await recordEvents(tx, id, [event]);
-      return false;
-    });
+    } while (goesOn === null);
     if (goesOn) await this.enqueue(id);
     return this.queries.get(id);
+  }
+
+  /** A new plan. Nobody works by the one before: the job has no worker, and the next one reads this. */
+  private async changeWhole(
+    tx: Prisma.TransactionClient,
+    job: Job,
+    { limits, deadline }: BudgetChange,
+    { method, plan }: PlanDraft,
+  ): Promise<boolean> {
+    if (job.status === 'succeeded' && plan.generations === 0) throw nothingToBeginWith(job.id, plan);
+    const { after } = await this.changeLimits(tx, job.id, limits);
+    await tx.job.update({
+      where: { id: job.id },
+      data: {
+        method: method as unknown as Prisma.InputJsonObject,
+        plan: plan as unknown as Prisma.InputJsonObject,
+        plannedGenerations: plan.generations,
+        budgetRevision: { increment: 1 },
+        extendsPlan: true,
+        // Chosen for the number of images.
+        compute: null,
+        ...(deadline === undefined ? {} : { deadline }),
+      },
+    });
+    return this.goOn(tx, job, `${budgetIsNow(after)}. Nothing has been asked yet: planned anew. ${describePlan(plan)}`);
+  }
+
+  /** The plan stays, and with it what is asked about; the number of generations follows the budget. */
+  private async changeWithin(
+    tx: Prisma.TransactionClient,
+    job: Job,
+    { limits, extend, deadline }: BudgetChange,
+  ): Promise<boolean> {
+    const { id } = job;
+    const { after, left } = await this.changeLimits(tx, id, limits);
+    const plan = job.plan as unknown as TrainingPlan;
+    const { generations: inAll, decidedBy } = affordableGenerations(plan, after);
+    // What was done may have cost less than was expected at most.
+    const begun = job.generation > 0;
+    const further = affordableGenerations(begun ? { perGeneration: plan.perGeneration } : plan, left).generations;
+    const most = plan.mostGenerations ?? Number.POSITIVE_INFINITY;
+    const generations = Math.min(most, Math.max(inAll, job.generation + further));
+    requireBounded(generations, BUDGET_PARAMETERS[decidedBy]);
+    const planned = extend ? Math.max(job.plannedGenerations, wholeViews(plan, generations)) : job.plannedGenerations;
+    await tx.job.update({
+      where: { id },
+      data: {
+        budgetRevision: { increment: 1 },
+        plannedGenerations: planned,
+        extendsPlan: extend,
+        ...(deadline === undefined ? {} : { deadline }),
+      },
+    });
+    const kept = extend ? whatStays(job, generations) : '';
+    if (job.status === 'succeeded' && job.generation >= planned) {
+      throw planned >= most ? nothingMoreToAsk(id, planned) : nothingToGoOnWith(id, planned, plan, kept);
+    }
+    return this.goOn(tx, job, `${budgetIsNow(after)}; ${describePaid(generations, planned)}${kept}`);
+  }
+
+  /** @returns whether it is to be queued now */
+  private async goOn(tx: Prisma.TransactionClient, job: Job, message: string): Promise<boolean> {
+    const event = { level: 'info', type: 'message', message } as const;
+    if (job.status === 'succeeded' || job.pauseReason === 'budget_exhausted') {
+      return transition(tx, job.id, { to: 'queued', event });
+    }
+    await recordEvents(tx, job.id, [event]);
+    return false;
   }
 
   private async changeLimits(
@@ -108,38 +170,13 @@ export class JobControl {
       throw new InvalidRequestError({
         code: 'budget_below_spent',
         param: BUDGET_PARAMETERS[unit],
-        message: `${used + reserved} are spent or reserved already${unit === 'costMicroUsd' ? ' (micro-dollars)' : ''}. Set ${BUDGET_PARAMETERS[unit]} to that or more, or pause the job.`,
+        message: `${showAmount(unit, used + reserved)} of ${BUDGET_PARAMETERS[unit]} are spent or reserved already. Set it to that or more.`,
       });
     }
     await this.ledger.setLimits(tx, id, limits);
     const changed = (await this.ledger.balancesIn(tx, [id])).get(id)!;
     const after = Object.fromEntries(UNITS.map((unit) => [unit, changed[unit].limit])) as unknown as QueryLimits;
     return { after, left: leftOf(changed) };
-  }
-
-  private async requireChangeable(tx: Prisma.TransactionClient, job: Job, deadline: Date | null): Promise<void> {
-    if (job.status === 'failed' || job.status === 'cancelled') {
-      throw illegalTransition(job.id, 'given another budget', job.status);
-    }
-    if (deadline && deadline.getTime() <= Date.now()) {
-      throw new ConflictError({
-        code: 'deadline_passed',
-        param: 'deadline',
-        message: `The job's deadline ${deadline.toISOString()} has passed. Set a later one, or null.`,
-      });
-    }
-    if (job.status !== 'succeeded') return;
-    await holdInputs(tx, job.providerId, [job.trainingFileId, job.validationFileId ?? job.trainingFileId]);
-    // One that ended with nothing begins anew.
-    if (job.generation === 0) return;
-    const where = { jobId: job.id };
-    // Before its first saved state a job goes on from its answers alone.
-    if ((await tx.trainingState.count({ where })) + (await tx.storedAnswer.count({ where })) > 0) return;
-    throw new ConflictError({
-      code: 'training_state_gone',
-      param: 'fine_tuning_job_id',
-      message: `What job ${job.id} would go on from is no longer kept (${KEPT_DAYS} days after its end). Create a new job.`,
-    });
   }
 
   private async change(
@@ -160,27 +197,4 @@ export class JobControl {
     await this.queue.remove(id);
     if (!(await this.queue.has(id))) await this.ledger.leaveUnknownOf(id);
   }
-}
-
-function nothingToGoOnWith(id: string, planned: number): ConflictError {
-  return new ConflictError({
-    code: 'budget_pays_for_nothing_more',
-    param: 'fine_tuning_job_id',
-    message: `Job ${id} has trained the ${planned} generations that this budget pays for. Raise a limit by at least one generation (plan.per_generation), without "extend": false.`,
-  });
-}
-
-function nothingMoreToAsk(id: string, planned: number): ConflictError {
-  return new ConflictError({
-    code: 'plan_is_complete',
-    param: 'fine_tuning_job_id',
-    message: `Job ${id} has asked about all ${planned} views that it asks about, whatever the budget. Create a job with more images, or with more views where "views" allowed fewer than help.`,
-  });
-}
-
-function describeLimits(limits: QueryLimits): string {
-  const set = UNITS.filter((unit) => limits[unit] !== null);
-  return set
-    .map((unit) => `${BUDGET_PARAMETERS[unit]} ${unit === 'costMicroUsd' ? limits[unit]! / 1e6 : limits[unit]}`)
-    .join(', ');
 }

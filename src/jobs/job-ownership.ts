@@ -1,5 +1,5 @@
 import type { AdapterDescription } from '../adapters/adapter-file.js';
-import type { GenerationReport } from '../craft/trainer.js';
+import type { GenerationReport, HeadFigures } from '../craft/trainer.js';
 import { type Database, Prisma } from '../db/client.js';
 import type { Job } from '../db/generated/client.js';
 import type { CraftError } from '../errors.js';
@@ -39,14 +39,25 @@ export function toJobMetrics(report: GenerationReport): JobMetrics {
     best_fitness: report.bestFitness,
     mean_fitness: report.meanFitness,
     step_size: report.stepSize,
-    centre_loss: report.centreLoss,
-    head_loss: report.headLoss,
-    held_out_accuracy: report.heldOutAccuracy,
-    train_accuracy: report.trainAccuracy,
-    black_box_train_accuracy: report.blackBoxTrainAccuracy,
-    validation_accuracy: report.validationAccuracy,
-    validation_loss: report.validationLoss,
+    ...figuresOf(report),
     prompt: report.template,
+  };
+}
+
+/** What an adapter is said to do where its generation was told of another head's figures. */
+export function withFigures<Metrics extends { generation: number }>(metrics: Metrics, own?: HeadFigures): Metrics {
+  return own ? { ...metrics, ...figuresOf(own) } : metrics;
+}
+
+function figuresOf(figures: HeadFigures) {
+  return {
+    centre_loss: figures.centreLoss,
+    head_loss: figures.headLoss,
+    held_out_accuracy: figures.heldOutAccuracy,
+    train_accuracy: figures.trainAccuracy,
+    black_box_train_accuracy: figures.blackBoxTrainAccuracy,
+    validation_accuracy: figures.validationAccuracy,
+    validation_loss: figures.validationLoss,
   };
 }
 
@@ -65,7 +76,7 @@ const METRICS = [
   'prompt',
 ] as const satisfies (keyof JobMetrics)[];
 
-/** In the order of `toJobMetrics`, which Postgres does not keep: the same adapter has the same file. */
+/** In one order, which Postgres does not keep: the same adapter has the same file. */
 export function inOrder<Metrics extends Partial<JobMetrics>>(metrics: Metrics): Metrics {
   return Object.fromEntries(METRICS.flatMap((name) => (name in metrics ? [[name, metrics[name]]] : []))) as Metrics;
 }
@@ -195,6 +206,8 @@ export class JobOwnership {
     /** The adapter's file. */
     file: Uint8Array<ArrayBuffer>;
     about: AdapterDescription;
+    /** Of the last generation, with the figures of the adapter as of then. */
+    current: JobMetrics | null;
     stopReason: string | null;
     /** The budget's revision on which this end was decided. */
     budgetRevision: number;
@@ -203,7 +216,7 @@ export class JobOwnership {
   }): Promise<boolean> {
     const { id: jobId, providerId } = this.job;
     return this.database.$transaction(async (tx) => {
-      const { file } = result;
+      const { file, current } = result;
       const earlier = await tx.adapter.findFirst({ where: { jobId, deletedAt: null }, orderBy: { createdAt: 'desc' } });
       // A job that went on, but not by one whole generation, has the adapter that it had.
       const unchanged = earlier !== null && Buffer.from(earlier.weights).equals(file);
@@ -211,7 +224,10 @@ export class JobOwnership {
       const succeeded = await transition(tx, jobId, {
         to: 'succeeded',
         event: { level: 'info', type: 'message', message },
-        set: Prisma.sql`stop_reason = ${result.stopReason}`,
+        set: Prisma.join([
+          Prisma.sql`stop_reason = ${result.stopReason}`,
+          ...(current ? [Prisma.sql`current_metrics = ${JSON.stringify(current)}::jsonb`] : []),
+        ]),
         where: this.decidedOn(result.budgetRevision),
       });
       if (!succeeded) {

@@ -6,29 +6,34 @@ import type { PromptProblem } from '../craft/trainer.js';
 import type { Dataset } from '../datasets/dataset.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import type { Database } from '../db/client.js';
+import type { Job } from '../db/generated/client.js';
 import { ImageEmbeddings, missingImageCalls } from '../embeddings/image-embeddings.js';
 import { InvalidRequestError, NotFoundError } from '../errors.js';
-import { DEFAULT_PROJECT, shortfall } from '../ledger/accounts.js';
+import { BUDGET_PARAMETERS, DEFAULT_PROJECT, type QueryLimits, shortfall } from '../ledger/accounts.js';
 import type { Ledger } from '../ledger/ledger.js';
-import { addAmounts, NOTHING } from '../providers/amounts.js';
-import { callLimits, imageCallLimits, imageTooLarge, sentSizes } from '../providers/call-limits.js';
+import { addAmounts, multiplyAmounts, NOTHING } from '../providers/amounts.js';
+import { callLimits, imageCallLimits, sentSizes } from '../providers/call-limits.js';
 import { type CallLimits, largestImageBytes } from '../providers/calls.js';
+import type { QueryAmounts } from '../providers/provider.js';
 import type { ProviderInfo } from '../providers/provider-row.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import { QUERIED } from '../views/transforms.js';
+import { showAmount } from './budget-texts.js';
 import { planEconomy, requireRoomForView } from './economy-plan.js';
+import { requireSetsFit } from './images-fit.js';
 import { callTextsOf, classTextsOf, promptProblemOf, withProbes } from './job-question.js';
 import {
   DEFAULT_VIEWS,
   type JobMethod,
   type JobRequest,
   promptSpaceOf,
+  toBudget,
   toDeadline,
   toQueryLimits,
 } from './job-request.js';
 import { chooseImages, type LabelledImages, type LabelledSet } from './labelled-images.js';
 import { planTraining, type TrainingPlan } from './plan.js';
-import { chooseProbes, chooseStrategy } from './strategy.js';
+import { chooseProbes, chooseStrategy, type StrategyChoice } from './strategy.js';
 
 /** A plan with everything that was decided on the way to it. */
 export interface PlannedJob {
@@ -71,6 +76,41 @@ export class JobPlanner {
       });
     }
     const seed = request.seed ?? randomInt(2 ** 31 - 1);
+    const { training_file: trainingFile, validation_file: validationFile, method } = request;
+    const asked = { trainingFile, validationFile: validationFile ?? null, method, seed };
+    const planned = await this.planOn(provider, asked, chooseStrategy(method.craft));
+    await this.requireSharedLimits(provider.id, planned.plan);
+    return { request, provider, seed, ...planned };
+  }
+
+  /**
+   * Plans a job that has asked nothing yet as one that is created with this budget would be, by the strategy, the kind of
+   * prompt and the start of the search that it was created with. It need not fit in what others left of a shared limit:
+   * it waits for that, as any job that exists.
+   * @param job its plan has `asked`
+   * @throws InvalidRequestError where such a job would be refused, naming the field as in the request for it
+   */
+  async planAnew(job: Job, limits: QueryLimits): Promise<Pick<PlannedJob, 'method' | 'plan'>> {
+    const { asked, strategy = 'paper' } = job.plan as unknown as TrainingPlan;
+    if (!asked) throw new TypeError('What was asked for is not known of a job this old.');
+    const { type, craft } = job.method as unknown as JobMethod;
+    const { shots: _, ...others } = craft;
+    const shots = asked.shots === null ? {} : { shots: asked.shots };
+    const method = { type, craft: { ...others, ...shots, budget: toBudget(limits) } };
+    const { trainingFileId: trainingFile, validationFileId: validationFile } = job;
+    return this.planOn(
+      await this.providers.get(job.providerId),
+      { trainingFile, validationFile, method, seed: Number(job.seed) },
+      { strategy, reason: asked.reason },
+    );
+  }
+
+  private async planOn(
+    provider: ProviderInfo,
+    asked: { trainingFile: string; validationFile: string | null; method: JobRequest['method']; seed: number },
+    choice: StrategyChoice,
+  ): Promise<Pick<PlannedJob, 'method' | 'plan'>> {
+    const { seed } = asked;
     const opened: Dataset[] = [];
     try {
       const open = async (id: string, param: string) => {
@@ -78,12 +118,12 @@ export class JobPlanner {
         opened.push(dataset);
         return dataset;
       };
-      const training = await open(request.training_file, 'training_file');
-      const validation = request.validation_file ? await open(request.validation_file, 'validation_file') : null;
-      const choice = chooseStrategy(request.method.craft);
-      let method = methodFor(provider, request.method);
+      const training = await open(asked.trainingFile, 'training_file');
+      const validation = asked.validationFile ? await open(asked.validationFile, 'validation_file') : null;
+      let method = methodFor(provider, asked.method);
       const { craft } = method;
-      const images = chooseImages(training, validation, craft, seed);
+      const asksOnce = choice.strategy === 'economy';
+      const images = chooseImages(training, validation, { ...craft, asksOnce }, seed);
       if (craft.checkpoint_selection === 'best_validation' && images.validation.images.length === 0) {
         throw new InvalidRequestError({
           code: 'validation_images_missing',
@@ -97,9 +137,9 @@ export class JobPlanner {
       if (choice.strategy === 'paper') plan = await this.planFor(provider, method, images, files);
       else ({ plan, method } = await this.planWithin(provider, method, images, files, seed));
       if (plan.strategy === 'economy') requireRoomForView(plan);
-      plan = { ...plan, strategyReason: plan.strategyReason ?? choice.reason };
-      await this.requireSharedLimits(provider.id, plan);
-      return { request, method, provider, seed, plan };
+      const { reason } = choice;
+      const told = { strategyReason: plan.strategyReason ?? reason, asked: { shots: craft.shots ?? null, reason } };
+      return { method, plan: { ...plan, ...told } };
     } finally {
       await Promise.all(opened.map((dataset) => dataset.close()));
     }
@@ -113,26 +153,39 @@ export class JobPlanner {
     files: { training: Dataset; validation: Dataset | null },
     seed: number,
   ): Promise<{ plan: TrainingPlan; method: JobMethod }> {
+    const attempt = async (asked: JobMethod, validates: boolean) => {
+      const choice = { ...asked.craft, asksOnce: true, validates };
+      const chosen = chooseImages(files.training, files.validation, choice, seed);
+      return { plan: await this.planEconomyFor(provider, asked, chosen, files), method: asked };
+    };
     const whole = await this.planEconomyFor(provider, method, images, files);
     if (whole.generations > 0) return { plan: whole, method };
+    // Where no generation is chosen by them, validation images tell how good the adapter is, and do not make it better.
+    const validates = whole.validationImages === 0 || method.craft.checkpoint_selection === 'best_validation';
+    const leftOut = validates ? '' : ' There is nothing left for the validation images.';
+    const alone = validates ? null : await attempt(method, false);
+    if (alone && alone.plan.generations > 0) {
+      const strategyReason = `The budget pays for the training images only.${leftOut}`;
+      return { plan: { ...alone.plan, strategyReason }, method };
+    }
     const withShots = (shots: number): JobMethod => ({ ...method, craft: { ...method.craft, shots } });
-    let [most, plan]: [number, TrainingPlan] = [0, whole];
+    let [most, best] = [0, { plan: alone?.plan ?? whole, method }];
+    let least = best.plan;
     for (let [low, high] = [1, largestClass(images) - 1]; low <= high; ) {
       const shots = (low + high) >> 1;
-      const fewer = chooseImages(files.training, files.validation, withShots(shots).craft, seed);
-      const candidate = await this.planEconomyFor(provider, withShots(shots), fewer, files);
-      if (candidate.generations > 0) {
-        [most, plan] = [shots, candidate];
+      const candidate = await attempt(withShots(shots), validates);
+      if (candidate.plan.generations > 0) {
+        [most, best] = [shots, candidate];
         low = shots + 1;
       } else {
-        high = shots - 1;
+        [least, high] = [candidate.plan, shots - 1];
       }
     }
     const strategyReason =
       most > 0
-        ? `The budget pays for ${most} shots of each class, once each.`
-        : 'The budget does not pay for one image query of each class: the adapter is the untrained model.';
-    return { plan: { ...plan, strategyReason }, method: most > 0 ? withShots(most) : method };
+        ? `The budget pays for ${most} ${most === 1 ? 'shot' : 'shots'} of each class, once each.${leftOut}`
+        : `${describeLeast(least, method)} The adapter is the untrained model.`;
+    return { plan: { ...best.plan, strategyReason }, method: best.method };
   }
 
   private async planEconomyFor(
@@ -212,10 +265,12 @@ export class JobPlanner {
   /** Nobody should wait for a job that what others left of a shared limit cannot even begin. @throws LimitReachedError */
   private async requireSharedLimits(
     providerId: string,
-    { generations, perGeneration, setup }: TrainingPlan,
+    { generations, perGeneration, setup, transforms, imageCalls }: TrainingPlan,
   ): Promise<void> {
     if (generations === 0) return;
-    const needed = addAmounts(setup ?? NOTHING, perGeneration);
+    // Part of a view tells nothing. Of a provider that embeds, what of it is kept already costs nothing.
+    const begun = imageCalls ? 1 : (transforms?.length ?? 1);
+    const needed = addAmounts(setup ?? NOTHING, multiplyAmounts(perGeneration, begun));
     const balances = await this.ledger.balances([providerId, DEFAULT_PROJECT]);
     for (const [id, kind] of [
       [providerId, 'provider'],
@@ -240,46 +295,21 @@ export class JobPlanner {
   }
 }
 
+/** What one shot of each class would take, which the budget does not pay for. @param plan of so many */
+function describeLeast(
+  { setup = NOTHING, perGeneration, decidedBy, validationImages }: TrainingPlan,
+  { craft }: JobMethod,
+) {
+  const unit = decidedBy as keyof QueryAmounts;
+  const needed = setup[unit] + perGeneration[unit];
+  const validation = validationImages > 0 ? ` and ${validationImages} validation images` : '';
+  return `One shot of each class${validation} would take ${showAmount(unit, needed)} of ${BUDGET_PARAMETERS[unit]}, but the budget is ${showAmount(unit, toQueryLimits(craft.budget)[unit] ?? 0)}.`;
+}
+
 function largestClass({ training, classes }: LabelledImages): number {
   const counts = new Int32Array(classes.length);
   for (const label of training.labels) counts[label]++;
   return Math.max(...counts);
-}
-
-/** @throws InvalidRequestError */
-function requireSetsFit(
-  { name: providerName }: ProviderInfo,
-  images: LabelledImages,
-  files: { training: Dataset; validation: Dataset | null },
-  room: { largest: number; sizes(set: Pick<LabelledSet, 'images'>): number[] },
-): void {
-  const fits = { ...room, providerName };
-  requireImagesFit(images.training, { ...fits, file: files.training, param: 'training_file' });
-  requireImagesFit(images.validation, {
-    ...fits,
-    ...(files.validation
-      ? { file: files.validation, param: 'validation_file' }
-      : { file: files.training, param: 'training_file' }),
-  });
-}
-
-/** @throws InvalidRequestError naming an image that no request to the provider has room for */
-function requireImagesFit(
-  { images }: Pick<LabelledSet, 'images'>,
-  where: {
-    providerName: string;
-    largest: number;
-    sizes(set: Pick<LabelledSet, 'images'>): number[];
-    file: Dataset;
-    param: string;
-  },
-): void {
-  const { providerName, largest, sizes, file, param } = where;
-  const sent = sizes({ images });
-  const tooLarge = sent.findIndex((size) => size > largest);
-  if (tooLarge < 0) return;
-  const name = file.images.find(({ sha256 }) => sha256 === images[tooLarge].sha256)?.name;
-  throw new InvalidRequestError({ ...imageTooLarge(providerName, `Image ${name}`, sent[tooLarge], largest), param });
 }
 
 /** @throws InvalidRequestError when the provider does not take such prompts */

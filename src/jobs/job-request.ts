@@ -175,6 +175,23 @@ export function toQueryLimits(budget: z.output<typeof budgetSchema>): QueryLimit
   };
 }
 
+/** The budget that has these limits. */
+export function toBudget(limits: QueryLimits): z.output<typeof budgetSchema> {
+  const { promptEvaluations, imageQueries, requests, costMicroUsd } = limits;
+  return {
+    max_prompt_evaluations: promptEvaluations ?? undefined,
+    max_image_queries: imageQueries ?? undefined,
+    max_requests: requests ?? undefined,
+    max_cost_usd: costMicroUsd === null ? undefined : toUsd(costMicroUsd),
+  };
+}
+
+/** Dollars that are rounded down to so many micro-dollars; more than zero, as a budget is. */
+function toUsd(microUsd: number): number {
+  const usd = microUsd / 1e6;
+  return usd > 0 && toMicroUsd(usd) === microUsd ? usd : (microUsd + 0.25) / 1e6;
+}
+
 export function toDeadline(seconds: number | null | undefined): Date | null {
   return seconds === null || seconds === undefined ? null : new Date(seconds * 1000);
 }

@@ -5,12 +5,12 @@ import { type Database, Prisma } from '../db/client.js';
 import { ConflictError } from '../errors.js';
 import { newId } from '../ids.js';
 import type { Ledger } from '../ledger/ledger.js';
-import { type NewJobEvent, recordEvents } from './events.js';
+import { describePlan } from './describe-plan.js';
+import { recordEvents } from './events.js';
 import { holdInputs } from './hold-inputs.js';
 import type { JobPlanner } from './job-planner.js';
 import type { JobDetails, JobQueries } from './job-queries.js';
 import { DEFAULT_PATIENCE_SECONDS, type JobRequest, toDeadline, toQueryLimits } from './job-request.js';
-import type { TrainingPlan } from './plan.js';
 import { UNFINISHED_STATUSES } from './state-machine.js';
 
 /** Hands a job to the workers. Adding one that is queued already changes nothing. */
@@ -73,7 +73,7 @@ export class JobService {
         });
         const account = { id, kind: 'job', providerId: provider.id } as const;
         await this.ledger.openAccount(tx, account, toQueryLimits(method.craft.budget));
-        await recordEvents(tx, id, [created(plan)]);
+        await recordEvents(tx, id, [{ level: 'info', type: 'message', message: `Created. ${describePlan(plan)}` }]);
       });
     } catch (error) {
       const duplicate = error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2002';
@@ -115,20 +115,6 @@ export class JobService {
     }
     return (row.response as { id: string }).id;
   }
-}
-
-function created(plan: TrainingPlan): NewJobEvent {
-  const spent = `${plan.total.promptEvaluations} prompt evaluations, ${plan.total.imageQueries} image queries, ${plan.total.requests} requests`;
-  const rounds = plan.rounds && plan.rounds > 1 ? ` (in ${plan.rounds} rounds)` : '';
-  const what = plan.strategy === 'economy' ? 'views' : 'generations';
-  const most = plan.decidedBy === 'views' ? ' More views are not asked about, whatever the budget.' : '';
-  return {
-    level: 'info',
-    type: 'message',
-    message:
-      `Created. The plan, by strategy ${plan.strategy}: ${plan.generations} ${what} of ${plan.trainingImages} training images ` +
-      `of ${plan.classes} classes${rounds}, ${spent}.${most} ${plan.strategyReason ?? ''}`.trimEnd(),
-  };
 }
 
 /** Fields that were added later count only where they are set, so that a repetition is known over an upgrade. */

@@ -1,9 +1,11 @@
 import type { Dataset, DatasetImage } from '../datasets/dataset.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import { splitValidation } from '../datasets/validation-split.js';
+import type { Job } from '../db/generated/client.js';
 import { InvalidRequestError } from '../errors.js';
 import type { ProviderImage } from '../providers/provider.js';
 import type { JobMethod } from './job-request.js';
+import type { TrainingPlan } from './plan.js';
 import { takeShots } from './shots.js';
 
 /** The images a job trains on and validates with, in a fixed order, each with its class. */
@@ -21,15 +23,21 @@ export interface LabelledSet {
   labels: Int32Array;
 }
 
-/** What a job's request says of the choice. */
-export type ImageChoice = Pick<JobMethod['craft'], 'validation_fraction' | 'shots'>;
+/** What decides the choice. */
+export interface ImageChoice extends Pick<JobMethod['craft'], 'validation_fraction' | 'shots'> {
+  /** Of images that are the same, byte for byte, one is chosen. */
+  asksOnce?: boolean;
+  /** false: no validation images, though the files have some. */
+  validates?: boolean;
+}
 
-/** Opens a job's files and chooses its images; `close` gives the files back. */
+/** Opens a job's files and chooses the images of its plan; `close` gives the files back. */
 export async function openLabelledImages(
   datasets: DatasetStore,
-  job: { trainingFileId: string; validationFileId: string | null; seed: bigint },
-  choice: ImageChoice,
+  job: Pick<Job, 'trainingFileId' | 'validationFileId' | 'seed' | 'method' | 'plan'>,
 ): Promise<{ images: LabelledImages; close(): Promise<void> }> {
+  const { craft } = job.method as unknown as JobMethod;
+  const { asksOnce, validationImages } = job.plan as unknown as TrainingPlan;
   const opened: Dataset[] = [];
   const close = async () => {
     await Promise.all(opened.map((dataset) => dataset.close()));
@@ -42,6 +50,7 @@ export async function openLabelledImages(
   try {
     const training = await open(job.trainingFileId);
     const validation = job.validationFileId ? await open(job.validationFileId) : null;
+    const choice = { ...craft, asksOnce, validates: validationImages > 0 };
     return { images: chooseImages(training, validation, choice, Number(job.seed)), close };
   } catch (error) {
     await close();
@@ -57,9 +66,10 @@ export async function openLabelledImages(
 export function chooseImages(
   training: Dataset,
   validation: Dataset | null,
-  { validation_fraction: fraction, shots }: ImageChoice,
+  { validation_fraction: fraction, shots, asksOnce = false, validates = true }: ImageChoice,
   seed: number,
 ): LabelledImages {
+  const distinct = (images: DatasetImage[]) => (asksOnce ? withoutCopies(images) : images);
   const whole = training.images.filter((image) => image.split === 'train');
   const ownValidation = training.images.filter((image) => image.split === 'validation');
   if (fraction !== undefined && (validation || ownValidation.length > 0)) {
@@ -71,13 +81,23 @@ export function chooseImages(
     });
   }
   const split = fraction === undefined ? { train: whole, validation: ownValidation } : setAside(whole, fraction, seed);
-  const chosen = shots === undefined ? split.train : takeShots(split.train, shots, seed);
+  const train = distinct(split.train);
+  const chosen = shots === undefined ? train : takeShots(train, shots, seed);
+  const set = validation
+    ? validationSet(training, validation, whole, distinct)
+    : toSet(training, distinct(split.validation));
   return {
     classes: training.classes,
     descriptions: training.descriptions,
     training: toSet(training, chosen),
-    validation: validation ? validationSet(training, validation, whole) : toSet(training, split.validation),
+    validation: validates ? set : { images: [], labels: new Int32Array(0) },
   };
+}
+
+/** The first of those that are the same. A data set has no image in two classes. */
+function withoutCopies(images: DatasetImage[]): DatasetImage[] {
+  const seen = new Set<string>();
+  return images.filter(({ sha256 }) => !seen.has(sha256) && seen.add(sha256));
 }
 
 function setAside(images: DatasetImage[], fraction: number, seed: number) {
@@ -91,7 +111,12 @@ function setAside(images: DatasetImage[], fraction: number, seed: number) {
 }
 
 /** All images of the validation file, whatever folder they lie in; its classes are matched by name. */
-function validationSet(training: Dataset, validation: Dataset, trainingImages: DatasetImage[]): LabelledSet {
+function validationSet(
+  training: Dataset,
+  validation: Dataset,
+  trainingImages: DatasetImage[],
+  distinct: (images: DatasetImage[]) => DatasetImage[],
+): LabelledSet {
   const classIndex = new Map(training.classes.map((name, index) => [name, index]));
   const unknown = validation.classes.filter((name) => !classIndex.has(name));
   if (unknown.length > 0) {
@@ -110,7 +135,7 @@ function validationSet(training: Dataset, validation: Dataset, trainingImages: D
       message: `Validation image ${leaked.name} is a training image too. Remove it from one of the files.`,
     });
   }
-  const set = toSet(validation, validation.images);
+  const set = toSet(validation, distinct(validation.images));
   const labels = set.labels.map((label) => classIndex.get(validation.classes[label]) ?? -1);
   return { images: set.images, labels };
 }

@@ -158,7 +158,7 @@ export class Mending {
     const { providers, datasets, ledger, worker } = this.options;
     const provider = await providers.connect(job.providerId);
     const method = job.method as unknown as JobMethod;
-    const { images, close } = await openLabelledImages(datasets, job, method.craft);
+    const { images, close } = await openLabelledImages(datasets, job);
     try {
       const classes = classTextsOf(images);
       const problem = promptProblemOf(promptSpaceOf(method), method, provider.capabilities, classes);

@@ -22,6 +22,11 @@ export interface TrainingPlan extends CallLimits {
   strategy?: Strategy;
   /** Why it was picked. */
   strategyReason?: string;
+  /**
+   * What the budget may have taken something from, as it was asked for: shots of each class (null: all), and why the
+   * strategy was picked. Absent in the plans of old jobs, which are never planned anew.
+   */
+  asked?: { shots: number | null; reason: string };
   generations: number;
   /** However large the budget becomes; absent where there is no such end. */
   mostGenerations?: number;
@@ -29,6 +34,11 @@ export interface TrainingPlan extends CallLimits {
   probes?: string[];
   /** Transforms of an image that a prediction, and so the training, asks about. */
   transforms?: Transform[];
+  /**
+   * Copies of an image, and views that a transform shows already, are left out, so that nothing is paid for twice. Absent in
+   * the plans of older jobs, which go on as they began.
+   */
+  asksOnce?: boolean;
   /** Of one image, by the adapter that the job makes. */
   perPrediction?: QueryAmounts;
   /** Before the first generation: the embeddings of images that are not there yet. Absent in the plans of old jobs. */
@@ -171,7 +181,12 @@ export function affordableGenerations(
   return { generations, decidedBy };
 }
 
-/** So many generations less those of a view that is not asked about in all transforms: part of one tells nothing. */
+/** Whether a generation leaves the first view asked about in several transforms, but not in all of them. */
+export function isWithinFirstView({ transforms }: Pick<TrainingPlan, 'transforms'>, generation: number): boolean {
+  return generation > 1 && generation < (transforms?.length ?? 1);
+}
+
+/** So many generations less those of a view that is not asked about in all transforms: nothing is planned that only part of one is for. */
 export function wholeViews({ transforms }: Pick<TrainingPlan, 'transforms'>, generations: number): number {
   return generations - (generations % (transforms?.length ?? 1));
 }

@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import { decodeAdapter } from '../adapters/adapter-file.js';
 import type { ComputeName } from '../craft/compute.js';
 import { CheckpointError } from '../craft/errors.js';
-import type { AdapterWeights, GenerationReport, PromptProblem } from '../craft/trainer.js';
+import type { GenerationReport, PromptProblem, TrainedAdapter } from '../craft/trainer.js';
 import type { Trainer } from '../craft/training.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import type { Database } from '../db/client.js';
@@ -15,20 +15,20 @@ import { ProviderCallError } from '../providers/provider-call-error.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import { isBetter, toEvent } from './generation-metrics.js';
 import type { GenerationRecord } from './generation-record.js';
-import { type AdapterMetrics, JobAdapters } from './job-adapters.js';
-import { type JobMetrics, JobOwnership, OwnershipLostError, toJobMetrics } from './job-ownership.js';
+import { JobAdapters } from './job-adapters.js';
+import { type JobMetrics, JobOwnership, OwnershipLostError, toJobMetrics, withFigures } from './job-ownership.js';
 import { classTextsOf, promptProblemOf } from './job-question.js';
 import { type JobMethod, promptSpaceOf } from './job-request.js';
 import { type LabelledImages, openLabelledImages } from './labelled-images.js';
 import { type GenerationScorer, openScorer } from './open-scorer.js';
 import { toPause } from './pause.js';
 import { HandedBackError } from './persistent-call.js';
-import type { TrainingPlan } from './plan.js';
+import { isWithinFirstView, type TrainingPlan } from './plan.js';
 import { PlanExtension } from './plan-extension.js';
 import { ScoredPrompts } from './scored-prompts.js';
 import { stateInterval } from './state-interval.js';
 import { isTerminal, type JobStatus } from './state-machine.js';
-import { describeEnd, type StopReason, stopReasonOf } from './stop-reason.js';
+import { describeEnd, describeFewerTransforms, type StopReason, stopReasonOf } from './stop-reason.js';
 import { StoredAnswers } from './stored-answers.js';
 import type { TrainingThreads } from './threads/training-threads.js';
 import { toTrainingFailure } from './training-failure.js';
@@ -117,7 +117,7 @@ class Run {
   private readonly method: JobMethod;
   private best: JobMetrics | null;
   /** Of a trainer that has it between generations only. */
-  private taken: AdapterWeights | null = null;
+  private taken: TrainedAdapter | null = null;
   /** Of the last generation that this run completed. */
   private current: JobMetrics | null = null;
   private provider!: Provider;
@@ -147,13 +147,12 @@ class Run {
   /** @returns false when the job is not at its end after all, because its budget was changed at the last moment */
   async toTheEnd(): Promise<boolean> {
     const { job } = this.ownership;
-    const { signal } = this.options;
     const { provider: borrowed, giveBack } = await this.options.providers.borrow(job.providerId);
     this.provider = borrowed;
     this.giveBack = giveBack;
     // It was woken because the provider answers, or lost its process; a job that begins waits as all others do.
     if (job.epoch > 1) borrowed.endHold();
-    const { images: chosen, close } = await openLabelledImages(this.options.datasets, job, this.method.craft);
+    const { images: chosen, close } = await openLabelledImages(this.options.datasets, job);
     this.images = chosen;
     this.closeImages = close;
     const compute = await this.selectCompute();
@@ -173,7 +172,7 @@ class Run {
     if (hasAdapter) await this.take();
     let scorer: GenerationScorer | null = null;
     while ((await this.hasMore()) || (await extension.extend())) {
-      if (signal.aborted) throw new HandedBackError('The worker is shutting down.');
+      if (this.options.signal.aborted) throw new HandedBackError('The worker is shutting down.');
       this.budgetRevision = this.ownership.budgetRevision;
       if (this.trainer.isFinished) {
         stop = 'plateau';
@@ -226,7 +225,7 @@ class Run {
     if (this.plan.strategy !== 'economy') this.taken = await this.trainer.adapter();
   }
 
-  private async weights(): Promise<AdapterWeights> {
+  private async weights(): Promise<TrainedAdapter> {
     return this.taken ?? this.trainer.adapter();
   }
 
@@ -308,18 +307,20 @@ class Run {
    * disk, because their answers are kept by themselves. A write that fails is met before the one after it.
    */
   private async record(report: GenerationReport): Promise<void> {
-    const metrics = toJobMetrics(report);
-    this.current = metrics;
-    const { generation } = metrics;
+    const reported = toJobMetrics(report);
+    const { generation } = reported;
     const previousBest = this.best;
-    const improved = isBetter(metrics, previousBest);
-    if (improved) this.best = metrics;
+    const improved = isBetter(reported, previousBest);
     const last = generation >= this.ownership.plannedGenerations;
     const keepsBest = this.method.craft.checkpoint_selection === 'best_validation';
     const keep = last || this.isMilestone(generation) || (improved && keepsBest);
     const save = last || generation % this.stateInterval === 0;
     // An earlier run got further than the state it saved: what it told already is not told again.
     const isNew = generation > this.ownership.job.generation;
+    const adapter = keep && (isNew || save) ? await this.weights() : null;
+    const metrics = withFigures(reported, adapter?.figures);
+    this.current = metrics;
+    if (improved) this.best = metrics;
     if (!isNew && !save) return;
     const record: GenerationRecord = {
       generation,
@@ -328,7 +329,7 @@ class Run {
         ? { best: this.best ?? metrics, events: [toEvent(metrics, this.ownership.plannedGenerations)] }
         : undefined,
       state: save ? await this.state() : undefined,
-      checkpoint: keep ? await this.adapters.file(await this.weights(), metrics) : undefined,
+      checkpoint: adapter ? await this.adapters.file(adapter, metrics) : undefined,
       superseded:
         improved && keepsBest && previousBest && !this.isMilestone(previousBest.generation)
           ? previousBest.generation
@@ -343,7 +344,7 @@ class Run {
 
   private async state(): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const bytes = await this.trainer.serialise();
-    return bytes ? ownBytes(bytes) : undefined;
+    return bytes ? new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength) : undefined;
   }
 
   private get stateInterval(): number {
@@ -354,21 +355,23 @@ class Run {
   }
 
   private isMilestone(generation: number): boolean {
-    return generation % Math.max(1, Math.ceil(this.plan.generations / KEPT_CHECKPOINTS)) === 0;
+    const interval = Math.max(1, Math.ceil(this.plan.generations / KEPT_CHECKPOINTS));
+    // Within the first view the head would be chosen anew: worth it only for an adapter to end with.
+    return generation % interval === 0 && !isWithinFirstView(this.plan, generation);
   }
 
   private async finish(stop: StopReason | null): Promise<boolean> {
     const { job } = this.ownership;
-    const { database, ledger } = this.options;
     let weights = await this.weights();
     let textEmbeddings: Float32Array | undefined;
-    let metrics: AdapterMetrics = this.current ?? (await this.metricsOfLast());
+    const current = await this.currentMetrics(weights);
+    let metrics = current ?? { generation: 0 as const };
     if (
       this.method.craft.checkpoint_selection === 'best_validation' &&
       this.best &&
       this.best.generation !== metrics.generation
     ) {
-      const checkpoint = await database.checkpoint.findUniqueOrThrow({
+      const checkpoint = await this.options.database.checkpoint.findUniqueOrThrow({
         where: { jobId_generation: { jobId: job.id, generation: this.best.generation } },
       });
       ({ weights, textEmbeddings } = decodeAdapter(checkpoint.weights));
@@ -379,21 +382,19 @@ class Run {
       adapterId,
       file: await this.adapters.file(weights, metrics, textEmbeddings),
       about: this.adapters.describe(weights, metrics),
+      current,
       stopReason: stop,
       budgetRevision: this.budgetRevision,
       message: (id) =>
-        `Training succeeded with generation ${metrics.generation}; the adapter is ${id}.${describeEnd(stop, this.plan, this.trainer.generation)}`,
-      openAccount: (tx, id, providerId) => ledger.openAccount(tx, { id, kind: 'adapter', providerId }),
+        `Training succeeded with generation ${metrics.generation}; the adapter is ${id}.${describeEnd(stop, this.plan, this.trainer.generation)}${describeFewerTransforms(this.plan, weights)}`,
+      openAccount: (tx, id, providerId) => this.options.ledger.openAccount(tx, { id, kind: 'adapter', providerId }),
     });
   }
 
-  /** Those of the generation that training ended with; of the untrained model there are none. */
-  private async metricsOfLast(): Promise<AdapterMetrics> {
+  /** Those of the generation that training ended with; null of the untrained model. */
+  private async currentMetrics({ figures }: TrainedAdapter): Promise<JobMetrics | null> {
     const { generation } = this.trainer;
-    return generation === 0 ? { generation } : this.ownership.metricsOf(generation);
+    if (generation === 0) return null;
+    return withFigures(this.current ?? (await this.ownership.metricsOf(generation)), figures);
   }
-}
-
-function ownBytes(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
 }

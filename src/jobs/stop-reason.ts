@@ -1,3 +1,5 @@
+import { readsAnswers } from '../adapters/adapter-head.js';
+import type { AdapterWeights } from '../craft/trainer.js';
 import { LimitReachedError } from '../ledger/accounts.js';
 import { DeadlinePassedError } from '../ledger/reservation.js';
 import type { TrainingPlan } from './plan.js';
@@ -21,6 +23,16 @@ export function describeEnd(
   if (stop) return STOPPED[stop];
   if (mostGenerations === undefined || generation < mostGenerations) return '';
   return ' These are all the views that it asks about; what is left of the budget is not spent.';
+}
+
+/** What it says of an adapter that asks about less than was planned; nothing of one that asks about all of it. */
+export function describeFewerTransforms(
+  { transforms = [] }: Pick<TrainingPlan, 'transforms'>,
+  { head }: Pick<AdapterWeights, 'head'>,
+): string {
+  if (!readsAnswers(head) || head.inputs.transforms >= transforms.length) return '';
+  const asked = transforms.slice(0, head.inputs.transforms);
+  return ` A prediction with it asks about ${asked.length} of the ${transforms.length} transforms that were planned: ${asked.join(', ')}.`;
 }
 
 /** @returns null for errors that do not end a job with what it has */

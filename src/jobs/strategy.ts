@@ -34,7 +34,7 @@ export function chooseStrategy(craft: Craft): StrategyChoice {
       reason: 'At every budget that was measured it earns more accuracy per image query than the published algorithm.',
     };
   }
-  if (forEconomy) throw notUsed(forEconomy, 'paper', 'economy');
+  if (forEconomy) throw usedByDifferentOnes(forEconomy, forPaper);
   return { strategy: 'paper', reason: `The request sets ${forPaper}, which only the published algorithm uses.` };
 }
 
@@ -44,6 +44,14 @@ function paperField({ hyperparameters, prompts }: Craft): string | null {
   if (name) return `hyperparameters.${name}`;
   if (prompts?.templates.length) return 'prompts.templates';
   return prompts?.words.length ? 'prompts.words' : null;
+}
+
+function usedByDifferentOnes(forEconomy: string, forPaper: string): InvalidRequestError {
+  return new InvalidRequestError({
+    code: 'not_used_by_strategy',
+    param: `method.craft.${forEconomy}`,
+    message: `Only strategy "economy" uses ${forEconomy}, and only strategy "paper" uses ${forPaper}. Leave one of them out.`,
+  });
 }
 
 function notUsed(field: string, strategy: Strategy, other: Strategy): InvalidRequestError {

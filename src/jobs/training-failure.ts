@@ -1,6 +1,7 @@
 import {
   CheckpointError,
   ComputeUnavailableError,
+  EmbeddingsChangedError,
   InvalidProblemError,
   NonFiniteFitnessError,
   NonFiniteLogitsError,
@@ -28,6 +29,9 @@ export function toTrainingFailure(error: unknown): CraftError | null {
   }
   if (error instanceof NonFiniteLogitsError) {
     return failure('provider_answer_invalid', 'model', error, 'Check what the provider answers.');
+  }
+  if (error instanceof EmbeddingsChangedError) {
+    return failure('provider_answer_invalid', 'model', error, 'Its model was replaced meanwhile. Start a new job.');
   }
   if (error instanceof ComputeUnavailableError) return failure('compute_unavailable', null, error);
   if (error instanceof CheckpointError || error instanceof InvalidProblemError) {

@@ -1,12 +1,12 @@
 import type { Score, ScoringRequest } from '../craft/trainer.js';
 import { InvalidRequestError } from '../errors.js';
 import { NOTHING } from '../providers/amounts.js';
-import { imageTooLarge, sentSizes } from '../providers/call-limits.js';
-import { largestImageBytes } from '../providers/calls.js';
+import { imageTooLarge, largestMadeBytes, sentSizes } from '../providers/call-limits.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
 import type { ProviderImage, QueryAmounts } from '../providers/provider.js';
 import { ImageViews } from '../views/image-views.js';
 import type { Transform } from '../views/transforms.js';
+import { nthView } from '../views/view-order.js';
 import { economyCalls } from './economy-plan.js';
 import type { EmbeddedImages } from './embedded-images.js';
 import type { GenerationBudget } from './generation-budget.js';
@@ -41,8 +41,9 @@ export class ViewScorer {
   forGeneration(generation: number): Score {
     let opened: Promise<Score> | null = null;
     return async (request, receive) => {
-      const { transforms = ['identity'] } = this.options.plan;
-      opened ??= this.open(generation, { view: request.view ?? 0, transform: transforms[request.transform ?? 0] });
+      const { transforms = ['identity'], asksOnce } = this.options.plan;
+      const view = nthView(request.view ?? 0, asksOnce ? transforms : []);
+      opened ??= this.open(generation, { view, transform: transforms[request.transform ?? 0] });
       await (await opened)(request, receive);
     };
   }
@@ -75,9 +76,7 @@ export class ViewScorer {
     { view, transform }: { view: number; transform: Transform },
   ): Promise<ProviderImage[]> {
     const { provider, plan } = this.options;
-    // What a provider has scaled to its size has that of any image.
-    const scaled = provider.capabilities.imageSize !== undefined && provider.capabilities.imageSize !== null;
-    const mostBytes = scaled ? Number.POSITIVE_INFINITY : largestImageBytes(plan.imageCalls ?? plan);
+    const mostBytes = largestMadeBytes(provider.capabilities, plan.imageCalls ?? plan);
     const viewed: ProviderImage[] = new Array(images.length);
     const indices = images.map((_, index) => index);
     await mapConcurrent(indices, MADE_AT_ONCE, async (index) => {

@@ -65,6 +65,15 @@ export function addAmounts(a: QueryAmounts, b: QueryAmounts): QueryAmounts {
   };
 }
 
+export function multiplyAmounts(amounts: QueryAmounts, count: number): QueryAmounts {
+  return {
+    promptEvaluations: amounts.promptEvaluations * count,
+    imageQueries: amounts.imageQueries * count,
+    requests: amounts.requests * count,
+    costMicroUsd: amounts.costMicroUsd * count,
+  };
+}
+
 /** The price in micro-dollars, rounded up so that a limit is never passed by rounding. */
 export function costMicroUsd(
   prices: ProviderPrices,

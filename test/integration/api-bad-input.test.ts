@@ -1141,6 +1141,17 @@ const providers: Bad[] = [
     param: 'labels',
     says: '>=2',
   },
+  {
+    what: 'zero-shot with a label twice',
+    send: () =>
+      service.request('POST', `/v1/providers/${known.unusedProvider}/zero_shot`, {
+        images: [known.image],
+        labels: ['a', 'b', ' a'],
+      }),
+    code: 'invalid_parameter',
+    param: 'labels',
+    says: 'Name each label once',
+  },
 ];
 
 const predictions: Bad[] = [
@@ -1286,7 +1297,8 @@ const imports: Bad[] = [
   ...(
     [
       ['random bytes', () => Buffer.alloc(500, 0xa5), 'no valid safetensors'],
-      ['half a file', () => known.exported.subarray(0, known.exported.length >> 1), 'no valid safetensors'],
+      ['half a file', () => known.exported.subarray(0, known.exported.length >> 1), ' bytes, but the data have '],
+      ['a file cut off in its header', () => known.exported.subarray(0, 100), 'within its header. Send a file'],
       ['wrong tensor shapes', () => withTensor(known.exported, 'head.b2', [2], new Float32Array(2)), 'not [3]'],
       ['a tensor of another rank', () => withTensor(known.exported, 'context', [16], new Float32Array(16)), 'rank 2'],
       ['NaN weights', () => withTensor(known.exported, 'head.b2', [3], new Float32Array(3).fill(Number.NaN)), 'NaN'],

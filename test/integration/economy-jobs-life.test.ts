@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { decodeAdapter } from '../../src/adapters/adapter-file.js';
+import { QUERIED } from '../../src/views/transforms.js';
 import { errorOf, exampleImages, ok, QUICK, served, until, uploadImages } from '../helpers/api.js';
 import {
   adapterBytes,
@@ -155,17 +157,34 @@ describe('a raised budget', () => {
   });
 
   it('lets a job begin whose budget paid for nothing', async () => {
-    const craft = { budget: { max_image_queries: 1 }, validation_fraction: 0.25, views: 2 };
+    const rest = { validation_fraction: 0.25, checkpoint_selection: 'best_validation', views: 2 };
+    const craft = { budget: { max_image_queries: 1 }, ...rest };
     const untrained = (await runEconomyJob(service, job(0, craft))).job;
     expect(untrained).toMatchObject({ status: 'succeeded', progress: { generation: 0, generations: 0 } });
-    const short = await service.request('POST', `${JOBS}/${untrained.id}/budget`, { max_image_queries: N - 1 });
-    expect(await errorOf(short, 409)).toMatchObject({ code: 'budget_pays_for_nothing_more' });
+    // The validation images are paid for, too.
+    expect(untrained.plan.strategy_reason).toContain('and 3 validation images would take 6 of max_image_queries');
+    const short = await service.request('POST', `${JOBS}/${untrained.id}/budget`, { max_image_queries: 5 });
+    expect(await errorOf(short, 409)).toMatchObject({
+      code: 'budget_pays_for_nothing_more',
+      message: expect.stringContaining('would take 6 of max_image_queries, but the budget is 5.'),
+    });
     await post(untrained, 'budget', { max_image_queries: 2 * N });
     const done = await finished(untrained);
     // 9 training images and 3 for validation, which are asked about once.
     expect(done).toMatchObject({ status: 'succeeded', progress: { generation: 2, generations: 2 } });
     expect(done.budget.image_queries.used).toBe(2 * 9 + 3);
     expect(done.fine_tuned_model).not.toBe(untrained.fine_tuned_model);
+  });
+
+  it('needs a further view in all transforms, and says so', async () => {
+    const { job: done } = await runEconomyJob(service, job(2, { prediction_queries: 2 }));
+    const short = await service.request('POST', `${JOBS}/${done.id}/budget`, { max_image_queries: 4 * N - 1 });
+    expect(await errorOf(short, 409)).toMatchObject({
+      code: 'budget_pays_for_nothing_more',
+      message: expect.stringContaining(`max_image_queries ${2 * N},`),
+    });
+    expect(await post(done, 'budget', { max_image_queries: 4 * N })).toMatchObject({ progress: { generations: 4 } });
+    expect((await finished(done)).budget.image_queries.used).toBe(4 * N);
   });
 
   it('of a job that met a plateau ends there again, and costs nothing', async () => {
@@ -183,10 +202,27 @@ describe('a raised budget', () => {
   });
 });
 
+describe('a limit that others share', () => {
+  it('refuses a job whose first view it does not pay for in all transforms', async () => {
+    const { budget } = await ok<{ budget: { total: EconomyJob['budget'] } }>(
+      service.request('GET', `/v1/providers/${providerId}`),
+    );
+    const limit = budget.total.image_queries.used + 4 * N - 1;
+    await patchProvider({ budget: { total: { max_image_queries: limit } } });
+    try {
+      const refused = await service.request('POST', JOBS, job(4, { prediction_queries: 4 }));
+      expect(await errorOf(refused, 402)).toMatchObject({ code: 'provider_limit_reached' });
+      expect((await runEconomyJob(service, job(3))).job.status).toBe('succeeded');
+    } finally {
+      await patchProvider({ budget: { total: { max_image_queries: null } } });
+    }
+  });
+});
+
 describe('a deadline', () => {
   const inSeconds = (seconds: number) => Math.ceil(Date.now() / 1000) + seconds;
 
-  it('ends a job with the views that it has by then, and a later one lets it go on', async () => {
+  it('ends a job with what is complete of its first view by then, and a later one lets it go on', async () => {
     service.provider.misbehaviour.configure({ latency_ms: 400 });
     const created = await createEconomyJob(service, job(30, { prediction_queries: 8 }));
     await when(({ progress }) => progress.generation >= 2, created);
@@ -195,10 +231,21 @@ describe('a deadline', () => {
     service.provider.misbehaviour.configure({});
     expect(done).toMatchObject({ status: 'succeeded', stop_reason: 'deadline' });
     const { generation } = done.progress;
-    expect(generation).toBeLessThan(30);
+    expect(generation).toBeGreaterThanOrEqual(2);
+    expect(generation).toBeLessThan(8);
     const { usage } = await predict(service, done.fine_tuned_model, await exampleImages(1, 1, 'test'));
-    // Until the first view is complete, the images as they are.
-    expect(usage.image_queries).toBe(generation < 8 ? 1 : 8);
+    // Until the first view is complete, the transforms that were asked about of all images.
+    expect(usage.image_queries).toBe(generation);
+    const { about } = decodeAdapter(await adapterBytes(service, done));
+    expect(about.transforms).toEqual(QUERIED[8].slice(0, generation));
+    const ending = (await messagesOf(service, done.id)).find((message) => message.includes('Training succeeded'));
+    expect(ending).toContain(`asks about ${generation} of the 8 transforms that were planned: identity, blur`);
+    // Generations told of the head on the first transform; the job and its adapter do of the adapter's own.
+    const adapter = await ok<{ metrics: Record<string, number> }>(
+      service.request('GET', `/v1/adapters/${done.fine_tuned_model}`),
+    );
+    expect(adapter.metrics).toMatchObject({ ...done.metrics.current, generation });
+    expect(done.metrics.current?.head_loss).not.toBe(done.metrics.best?.head_loss);
     await post(done, 'budget', { deadline: null, max_image_queries: 16 * N });
     const later = await finished(done);
     expect(later.status).toBe('succeeded');

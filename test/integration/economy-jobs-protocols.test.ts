@@ -102,6 +102,21 @@ describe('text and soft prompts', () => {
 });
 
 describe('a provider that embeds', () => {
+  it('is asked by a job that began untrained as by one that had the budget at once', async () => {
+    await jobs.register('embeddings', 'economy-raised');
+    // Of the second job all embeddings are known, and it would go on to further views.
+    const asked = { prediction_queries: 2, views: 1 };
+    const craft = { ...asked, budget: { max_image_queries: 1 } };
+    const { job: untrained } = await runEconomyJob(service, at('economy-raised', 0, craft));
+    expect(untrained).toMatchObject({ status: 'succeeded', plan: { generations: 0 } });
+    const path = `/v1/fine_tuning/jobs/${untrained.id}/budget`;
+    await ok(service.request('POST', path, { max_image_queries: 2 * N }));
+    const raised = (await service.finished(untrained.id)) as EconomyJob;
+    const { job: fresh } = await runEconomyJob(service, at('economy-raised', 2, asked));
+    expect(raised).toMatchObject({ plan: fresh.plan, method: fresh.method, progress: { generation: 2 } });
+    expect(await adapterBytes(service, raised)).toEqual(await adapterBytes(service, fresh));
+  });
+
   it('has each image, each view and each text asked once, whoever asks', async () => {
     await jobs.register('embeddings', 'economy-embeds', {}, { limits: { images_per_request: 4 } });
     await jobs.reset();

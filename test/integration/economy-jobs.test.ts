@@ -285,6 +285,18 @@ describe('an economy job', () => {
     }
   });
 
+  it('tells the validation figures of the head as of each generation', async () => {
+    const craft = { validation_fraction: 0.25, budget: { max_image_queries: 3 * (N - CLASSES) + CLASSES } };
+    const { job: done } = await runEconomyJob(service, economyJob(file, craft));
+    const events = await service.core.database.jobEvent.findMany({ where: { jobId: done.id, type: 'metrics' } });
+    const losses = events.map(({ data }) => (data as { validation_loss: number }).validation_loss);
+    // The third view is no choice: its head is the second one's kind.
+    expect(losses).toHaveLength(3);
+    expect(new Set(losses).size).toBe(3);
+    const adapter = await ok<{ metrics: object }>(service.request('GET', `/v1/adapters/${done.fine_tuned_model}`));
+    expect(adapter.metrics).toMatchObject({ generation: 3, validation_loss: losses[2] });
+  });
+
   it('is created once for an Idempotency-Key, which stands for its strategy, too', async () => {
     const headers = { 'idempotency-key': 'economy-1' };
     const first = await createEconomyJob(service, job(1), headers);

@@ -190,6 +190,7 @@ describe('a raised budget', () => {
     expect(await refused({ max_prompt_evaluations: GENERATION * 2 - 1 }, 400)).toMatchObject({
       code: 'budget_below_spent',
       param: 'max_prompt_evaluations',
+      message: `${GENERATION * 2} of max_prompt_evaluations are spent or reserved already. Set it to that or more.`,
     });
     expect(await refused({ max_prompt_evaluations: GENERATION * 3 - 1 }, 409)).toMatchObject({
       code: 'budget_pays_for_nothing_more',

@@ -107,14 +107,8 @@ describe('a queue that is away', () => {
     };
     const { database, ledger, datasets, providers } = core;
     const queries = new JobQueries(database, ledger);
-    const jobs = new JobService(
-      database,
-      ledger,
-      new JobPlanner(database, ledger, datasets, providers),
-      queries,
-      queue,
-      pino({ level: 'silent' }),
-    );
+    const planner = new JobPlanner(database, ledger, datasets, providers);
+    const jobs = new JobService(database, ledger, planner, queries, queue, pino({ level: 'silent' }));
     const craft = { strategy: 'paper', budget: { max_prompt_evaluations: 41 } };
     const request = jobRequestSchema.parse({
       model: 'emoji-clip',
@@ -131,6 +125,6 @@ describe('a queue that is away', () => {
     expect(queued).toEqual([job.id]);
     expect(await mending.requeueOrphans()).toBe(0);
     expect(await mending.removeStrayEntries()).toBe(0);
-    await new JobControl(database, ledger, queries, queue, log).cancel(job.id);
+    await new JobControl(database, ledger, planner, queries, queue, log).cancel(job.id);
   });
 });

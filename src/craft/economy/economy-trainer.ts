@@ -1,10 +1,10 @@
-import { InvalidProblemError, ScoringContractError, TrainerStateError } from '../errors.js';
+import { EmbeddingsChangedError, InvalidProblemError, ScoringContractError, TrainerStateError } from '../errors.js';
 import { crossEntropy } from '../losses.js';
 import { accuracy } from '../metrics.js';
 import type { LearnedPrompt, Prompts } from '../prompts.js';
 import { Random } from '../random.js';
 import { type Score, scorePrompts } from '../scoring.js';
-import type { AdapterWeights, GenerationReport } from '../trainer.js';
+import type { GenerationReport, HeadFigures, TrainedAdapter } from '../trainer.js';
 import type { Trainer } from '../training.js';
 import type { HeadArithmetic } from './arithmetic.js';
 import { type EconomyHead, PreparedHead } from './economy-head.js';
@@ -28,11 +28,18 @@ export interface EconomyProblem {
   transforms: number;
 }
 
-/** What a head is seen to do. */
-type HeadFigures = Pick<
-  GenerationReport,
-  'trainAccuracy' | 'blackBoxTrainAccuracy' | 'validationAccuracy' | 'validationLoss' | 'headLoss'
->;
+/** What a head is fitted to: the first views, each in the first transforms. */
+interface Extent {
+  views: number;
+  transforms: number;
+}
+
+/** A head with all that it was fitted to. */
+interface Fit {
+  extent: Extent;
+  head: EconomyHead;
+  figures: HeadFigures;
+}
 
 /** Views doubled without making the held-out loss better by at least this share: more of them no longer pay. */
 const LEAST_GAIN = 0.005;
@@ -41,18 +48,20 @@ const FIRST_PLATEAU = 8;
 
 /**
  * Training at one image query per training image and generation. A generation has one transform of a further view of every
- * image scored under one prompt; the head is fitted to all that is complete. How strongly it is held back, and whether any
- * head is better than none, is chosen by cross-validation whenever the views have doubled. What was answered is the whole
- * state: the same answers give the same adapter, bit for bit, wherever training was broken off.
+ * image scored under one prompt; the head is fitted to all whole views, and until there is one to the transforms of it that
+ * there are. How strongly it is held back, and whether any head is better than none, is chosen by cross-validation whenever
+ * the views, or before there is a whole one its transforms, have doubled. What was answered is the whole state: the same
+ * answers give the same adapter, bit for bit, wherever training was broken off.
  */
 export class EconomyTrainer implements Trainer {
   /** Of each generation, [N, answer width]. */
   private readonly answers: Float32Array[] = [];
   /** Of each transform of the validation images. */
   private readonly validation: Float32Array[] = [];
-  private fitted: { shape: string; head: EconomyHead } | null = null;
   /** What cross-validation chose last, and the head that it made of what there was. */
-  private found: { shape: string; choice: HeadChoice; head: EconomyHead; figures: HeadFigures } | null = null;
+  private chosen: (Fit & { choice: HeadChoice }) | null = null;
+  /** The last head that was fitted to more than it was chosen on. */
+  private refitted: Fit | null = null;
   private plateau = false;
   private state: 'ready' | 'running' | 'failed' = 'ready';
 
@@ -89,19 +98,29 @@ export class EconomyTrainer implements Trainer {
     return this.plateau;
   }
 
-  async runGeneration(score: Score): Promise<GenerationReport> {
-    await this.replayGeneration(score);
-    return this.report();
+  runGeneration(score: Score): Promise<GenerationReport> {
+    return this.atWork(async () => {
+      await this.ask(score);
+      return this.report();
+    });
   }
 
   /** Takes the answers of a generation that is reported already. */
-  async replayGeneration(score: Score): Promise<void> {
+  replayGeneration(score: Score): Promise<void> {
+    return this.atWork(async () => {
+      await this.ask(score);
+      // Whether views still pay is seen by one choice after the other, once there is a whole one.
+      if (this.generation >= this.problem.transforms) await this.choose(this.choiceExtent);
+    });
+  }
+
+  private async atWork<Result>(work: () => Promise<Result>): Promise<Result> {
     if (this.state !== 'ready') throw new TrainerStateError('This training failed or is at work; begin it again.');
     this.state = 'running';
     try {
-      await this.ask(score);
-      if (isPowerOfTwo(this.views.length) && this.found?.shape !== this.shape) await this.choose();
+      const result = await work();
       this.state = 'ready';
+      return result;
     } catch (error) {
       this.state = 'failed';
       throw error;
@@ -118,10 +137,11 @@ export class EconomyTrainer implements Trainer {
     // One that fails does not leave the other behind.
     await Promise.allSettled([training, validation]);
     const [answers, validated] = [await training, await validation];
-    if (validated && validated.length * labels.length !== answers.length * validationLabels.length) {
-      throw new ScoringContractError('Training and validation images were answered with rows of different lengths.');
+    this.requireSameWidth(this.answers[0] ?? answers, answers, labels.length);
+    if (validated) {
+      this.requireSameWidth(answers, validated, validationLabels.length);
+      this.validation.push(validated);
     }
-    if (validated) this.validation.push(validated);
     this.answers.push(answers);
   }
 
@@ -135,9 +155,7 @@ export class EconomyTrainer implements Trainer {
     const purpose = imageSet === 'training' ? ('centre' as const) : ('validation' as const);
     const request = { purpose, imageSet, prompts: promptsOf(prompt), view, transform };
     const images = imageSet === 'training' ? labels.length : validationLabels.length;
-    const first = this.answers[0]?.length;
-    const unknown = inputs.kind === 'embedding' ? null : classCount + inputs.probes;
-    const width = first === undefined ? unknown : first / labels.length;
+    const width = inputs.kind === 'embedding' ? null : classCount + inputs.probes;
     const [answers] = await scorePrompts(score, request, images, width, async (received) => received);
     if (answers.length < images * classCount) {
       throw new ScoringContractError(
@@ -147,62 +165,84 @@ export class EconomyTrainer implements Trainer {
     return answers;
   }
 
-  /** Views with all their transforms; of the first one, while it is under way, the images as they are. */
-  private get views(): Float32Array[][] {
-    const { transforms } = this.problem;
-    if (this.generation < transforms) return [this.answers.slice(0, 1)];
-    return Array.from({ length: Math.floor(this.generation / transforms) }, (_, view) => {
-      return this.answers.slice(view * transforms, (view + 1) * transforms);
-    });
+  /** @param training of the training images */
+  private requireSameWidth(training: Float32Array, answers: Float32Array, images: number): void {
+    const { classCount, labels } = this.problem;
+    const [before, now] = [training.length / labels.length, answers.length / images];
+    if (before === now) return;
+    throw new EmbeddingsChangedError(
+      `The black box answered embeddings of ${now - classCount} numbers, after some of ${before - classCount}.`,
+    );
   }
 
-  private get inputs(): HeadInputs {
+  /** All that is complete. */
+  private get extent(): Extent {
+    const { transforms } = this.problem;
+    const views = Math.floor(this.generation / transforms);
+    return views === 0 ? { views: 1, transforms: Math.max(1, this.generation) } : { views, transforms };
+  }
+
+  /** What the head is chosen on: what was complete when it last had doubled. */
+  private get choiceExtent(): Extent {
+    const { views, transforms } = this.extent;
+    if (this.generation < this.problem.transforms) return { views, transforms: powerOfTwoWithin(transforms) };
+    return { views: powerOfTwoWithin(views), transforms };
+  }
+
+  private inputsOf({ transforms }: Extent): HeadInputs {
     const { inputs, labels, classCount } = this.problem;
-    const transforms = this.generation < this.problem.transforms ? 1 : this.problem.transforms;
     if (inputs.kind === 'scores') return { ...inputs, transforms };
     const width = this.generation === 0 ? 0 : this.answers[0].length / labels.length - classCount;
     return { kind: 'embedding', width, transforms };
   }
 
-  private get data(): LabelledViews {
-    const { classCount, labels } = this.problem;
-    return { inputs: this.inputs, classCount, labels, views: this.views };
+  private dataOf(extent: Extent): LabelledViews {
+    const { classCount, labels, transforms } = this.problem;
+    const views = Array.from({ length: extent.views }, (_, view) => {
+      return this.answers.slice(view * transforms, view * transforms + extent.transforms);
+    });
+    return { inputs: this.inputsOf(extent), classCount, labels, views };
   }
 
   /** The choice depends on the answers so far alone, not on the choices before it. */
-  private async choose(): Promise<void> {
-    const before = this.found?.choice;
-    const choice = await chooseHead(this.data, Random.stream(this.seed, 'folds'), this.arithmetic);
-    const head = await fitHead(this.data, choice, this.arithmetic);
-    this.found = { shape: this.shape, choice, head, figures: this.figuresOf(head) };
-    if (this.views.length < FIRST_PLATEAU || !before) return;
-    this.plateau = choice.heldOut.loss > before.heldOut.loss * (1 - LEAST_GAIN);
-  }
-
-  /** What there is to fit a head to. */
-  private get shape(): string {
-    return `${this.views.length}/${this.inputs.transforms}`;
-  }
-
-  private async head(): Promise<EconomyHead> {
-    const { found, shape } = this;
-    if (!found) return noHead(this.inputs, this.problem.classCount);
-    if (found.shape === shape) return found.head;
-    if (this.fitted?.shape !== shape) {
-      this.fitted = { shape, head: await fitHead(this.data, found.choice, this.arithmetic) };
+  private async choose(extent: Extent): Promise<Fit & { choice: HeadChoice }> {
+    if (this.chosen && isSameExtent(this.chosen.extent, extent)) return this.chosen;
+    const before = this.chosen?.choice;
+    const choice = await chooseHead(this.dataOf(extent), Random.stream(this.seed, 'folds'), this.arithmetic);
+    this.chosen = { ...(await this.fit(extent, choice)), choice };
+    if (extent.views >= FIRST_PLATEAU && before) {
+      this.plateau = choice.heldOut.loss > before.heldOut.loss * (1 - LEAST_GAIN);
     }
-    return this.fitted.head;
+    return this.chosen;
   }
 
-  private figuresOf(head: EconomyHead): HeadFigures {
+  /** The head as of now, which between two choices is one of its own. */
+  private async current(): Promise<Fit> {
+    const { extent } = this;
+    const chosen = await this.choose(this.choiceExtent);
+    if (isSameExtent(chosen.extent, extent)) return chosen;
+    if (!this.refitted || !isSameExtent(this.refitted.extent, extent)) {
+      this.refitted = await this.fit(extent, chosen.choice);
+    }
+    return this.refitted;
+  }
+
+  private async fit(extent: Extent, choice: HeadChoice): Promise<Fit> {
+    const head = await fitHead(this.dataOf(extent), choice, this.arithmetic);
+    return { extent, head, figures: this.figuresOf(head, choice) };
+  }
+
+  private figuresOf(head: EconomyHead, { heldOut }: HeadChoice): HeadFigures {
     const { classCount, labels, validationLabels } = this.problem;
-    const [first] = this.views;
+    const { inputs } = head;
     const prepared = new PreparedHead(head);
-    const refined = prepared.refine(first);
-    const blackBox = sharedLogits(this.inputs, first.slice(0, 1), [1], classCount);
-    const seen = this.validation.slice(0, head.inputs.transforms);
+    const refined = prepared.refine(this.answers.slice(0, inputs.transforms));
+    const blackBox = sharedLogits(inputs, this.answers.slice(0, 1), [1], classCount);
+    const seen = this.validation.slice(0, inputs.transforms);
     const validated = seen.length > 0 ? prepared.refine(seen) : null;
     return {
+      centreLoss: heldOut.loss,
+      heldOutAccuracy: heldOut.accuracy,
       trainAccuracy: accuracy(refined, labels, classCount),
       blackBoxTrainAccuracy: accuracy(blackBox, labels, classCount),
       validationAccuracy: validated && accuracy(validated, validationLabels, classCount),
@@ -211,19 +251,22 @@ export class EconomyTrainer implements Trainer {
     };
   }
 
-  /** Between two choices the figures are those of the last one: a fit for each view would cost more than it tells. */
-  private report(): GenerationReport {
-    const { prompt } = this.problem;
-    const { choice, figures } = this.found as { choice: HeadChoice; figures: HeadFigures };
+  /**
+   * With validation images, which tell one generation from another, figures are those of the head as of now. Without them a
+   * fit for each view would cost more than it tells: they are those of the last choice on whole views, and until there is one
+   * of the choice on the images as they are.
+   */
+  private async report(): Promise<GenerationReport> {
+    const { prompt, validationLabels, transforms } = this.problem;
+    const whole = this.generation < transforms ? { views: 1, transforms: 1 } : this.choiceExtent;
+    const { figures } = await (validationLabels.length > 0 ? this.current() : this.choose(whole));
     return {
       generation: this.generation,
       bestFitness: null,
       meanFitness: null,
       stepSize: null,
       template: prompt.space === 'text' ? prompt.template : null,
-      centreLoss: choice.heldOut.loss,
       ...figures,
-      heldOutAccuracy: choice.heldOut.accuracy,
       consistencyActive: false,
       candidateEvaluations: this.generation,
     };
@@ -234,16 +277,23 @@ export class EconomyTrainer implements Trainer {
     return Promise.resolve(null);
   }
 
-  async adapter(): Promise<AdapterWeights> {
+  async adapter(): Promise<TrainedAdapter> {
     const { prompt, classCount } = this.problem;
-    return { prompt, head: await this.head(), classCount };
+    if (this.generation === 0) return { prompt, head: noHead(this.inputsOf(this.extent), classCount), classCount };
+    const { head, figures } = await this.current();
+    return { prompt, head, classCount, figures };
   }
 
   dispose(): void {}
 }
 
-function isPowerOfTwo(count: number): boolean {
-  return (count & (count - 1)) === 0;
+function isSameExtent(one: Extent, other: Extent): boolean {
+  return one.views === other.views && one.transforms === other.transforms;
+}
+
+/** @returns the largest power of two that is not more than a count of at least 1 */
+function powerOfTwoWithin(count: number): number {
+  return 2 ** (31 - Math.clz32(count));
 }
 
 function promptsOf(prompt: LearnedPrompt): Prompts {

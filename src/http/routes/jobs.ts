@@ -147,7 +147,7 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
         operationId: 'changeFineTuningJobBudget',
         summary: "Change a job's budget or deadline",
         description:
-          'Of a running, queued or paused job; and of one that has succeeded, which then goes on from its last saved training state and makes another adapter. Limits may be lowered to what is spent. 409 when the job failed or was cancelled, or when a job that has succeeded could not train one generation more.',
+          'Of a running, queued or paused job; and of one that has succeeded, which then goes on from its last saved training state and makes another adapter. Limits may be lowered to what is spent. While the job has asked nothing and no worker has it, it is planned anew, as a job that is created with the new budget; from then on its shots and transforms stay, and the budget decides on its generations. 409 when the job failed or was cancelled, or when a job that has succeeded could not train one generation more.',
         params,
         body: budgetChangeSchema,
         response: { 200: jobSchema, ...errorResponses },

@@ -60,7 +60,11 @@ export const predictBodySchema = z.strictObject({
 
 export const zeroShotBodySchema = z.strictObject({
   images,
-  labels: z.array(z.string().trim().min(1).max(200)).min(2).max(4096),
+  labels: z
+    .array(z.string().trim().min(1).max(200))
+    .min(2)
+    .max(4096)
+    .refine((labels) => new Set(labels).size === labels.length, { error: 'Name each label once.' }),
   template: z
     .string()
     .max(500)

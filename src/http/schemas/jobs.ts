@@ -28,17 +28,30 @@ const metricsSchema = z
     centre_loss: z
       .number()
       .describe(
-        'Loss of the centre of the search on the training images; of strategy economy, the loss of the head on images that were held out, by cross-validation.',
+        'Loss of the centre of the search on the training images; of strategy economy, the loss of the head on images that were held out, by the last cross-validation.',
       ),
-    head_loss: z.number().describe('Loss of the head on the images that it was fitted to.'),
+    head_loss: z
+      .number()
+      .describe(
+        'Loss of the head on the images that it was fitted to; of strategy economy, of the head that train_accuracy is of.',
+      ),
     held_out_accuracy: z
       .number()
       .nullable()
       .optional()
-      .describe('0 to 1, refined, on training images that were held out; null of strategy paper.'),
-    train_accuracy: z.number().describe('0 to 1, refined.'),
+      .describe(
+        '0 to 1, refined, on training images that were held out by the last cross-validation, which is made when the views have doubled; null of strategy paper.',
+      ),
+    train_accuracy: z
+      .number()
+      .describe(
+        '0 to 1, refined. Of an adapter or checkpoint, by its own head; of another generation of strategy economy without validation images, by the head of the last cross-validation.',
+      ),
     black_box_train_accuracy: z.number().describe('0 to 1, before the refinement head.'),
-    validation_accuracy: z.number().nullable().describe('0 to 1, refined; null without validation images.'),
+    validation_accuracy: z
+      .number()
+      .nullable()
+      .describe('0 to 1, refined by the head as of this generation; null without validation images.'),
     validation_loss: z.number().nullable(),
     prompt: z
       .string()
@@ -59,9 +72,15 @@ const planSchema = z
     prediction: z
       .object({ transforms: z.array(z.enum(TRANSFORMS)), usage: usageSchema })
       .nullable()
-      .describe('What a prediction asks about an image, and what that costs.'),
-    training_images: z.int(),
-    validation_images: z.int(),
+      .describe(
+        "What a prediction asks about an image, and what that costs. An adapter of a job that ended before its first view was asked about in all these transforms asks about the first of them alone, those that were; the job's last event names them.",
+      ),
+    training_images: z.int().describe('Of strategy economy, without copies of an image.'),
+    validation_images: z
+      .int()
+      .describe(
+        'Of strategy economy 0 where the budget pays for the training images only, unless they choose the checkpoint.',
+      ),
     classes: z.int(),
     setup: usageSchema.describe(
       'Beside all generations: image embeddings that nobody has paid for yet; of strategy economy, the validation images and, where the provider embeds, the texts.',
@@ -109,7 +128,9 @@ export const jobSchema = z
     metadata: z.record(z.string(), z.string()).nullable(),
     method: methodSchema,
     hyperparameters: z.record(z.string(), z.unknown()),
-    plan: planSchema,
+    plan: planSchema.describe(
+      'Made when the job was created, and anew with each change of its budget before its first query.',
+    ),
     progress: z.object({
       generation: z.int(),
       generations: z.int(),

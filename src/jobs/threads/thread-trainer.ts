@@ -1,6 +1,6 @@
 import { ScoringContractError, TrainerStateError } from '../../craft/errors.js';
 import type { Score, ScoringRequest } from '../../craft/scoring.js';
-import type { AdapterWeights, GenerationReport } from '../../craft/trainer.js';
+import type { GenerationReport, TrainedAdapter } from '../../craft/trainer.js';
 import type { Trainer } from '../../craft/training.js';
 import { movable, type Reached } from './messages.js';
 import type { TrainingThread } from './training-thread.js';
@@ -63,8 +63,8 @@ export class ThreadTrainer implements Trainer {
     return this.thread.perform({ kind: 'serialise', trainer: this.id }, this) as Promise<Uint8Array | null>;
   }
 
-  adapter(): Promise<AdapterWeights> {
-    return this.thread.perform({ kind: 'adapter', trainer: this.id }, this) as Promise<AdapterWeights>;
+  adapter(): Promise<TrainedAdapter> {
+    return this.thread.perform({ kind: 'adapter', trainer: this.id }, this) as Promise<TrainedAdapter>;
   }
 
   dispose(): void {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { GenerationReport } from '../../../src/craft/trainer.js';
 import { toEvent } from '../../../src/jobs/generation-metrics.js';
-import { toJobMetrics } from '../../../src/jobs/job-ownership.js';
+import { toJobMetrics, withFigures } from '../../../src/jobs/job-ownership.js';
 
 const REPORT: GenerationReport = {
   generation: 2,
@@ -36,5 +36,24 @@ describe('the event of a generation', () => {
     expect(messageOf({ validationAccuracy: 0.5 })).toBe(
       'Generation 2/4: loss 0.9396, training accuracy 100.00 %, validation accuracy 50.00 %',
     );
+  });
+});
+
+describe('withFigures', () => {
+  const metrics = toJobMetrics(REPORT);
+
+  it('says of an adapter what its own head does, and leaves what is of the generation', () => {
+    const own = { ...REPORT, headLoss: 0.2, trainAccuracy: 0.9, validationAccuracy: 0.5, validationLoss: 1.5 };
+    expect(withFigures(metrics, own)).toEqual({
+      ...metrics,
+      head_loss: 0.2,
+      train_accuracy: 0.9,
+      validation_accuracy: 0.5,
+      validation_loss: 1.5,
+    });
+  });
+
+  it('leaves metrics as they are where the generation was told of the same head', () => {
+    expect(withFigures(metrics)).toBe(metrics);
   });
 });

@@ -43,3 +43,33 @@ test('classes come with their descriptions', async () => {
   const training = await dataset({ a: 1, b: 1 }, 0, { 'classes.json': texts });
   expect(chooseImages(training, null, {}, 1)).toMatchObject({ classes: ['a', 'bear'], descriptions: [null, 'Brown.'] });
 });
+
+test('copies of an image are chosen once where a job asks once, before shots are counted', async () => {
+  const [one, two, three, four] = await Promise.all([1, 2, 3, 4].map((seed) => image(seed)));
+  const training = await dataset({}, 0, {
+    ...{ 'train/a/1.png': one, 'train/a/2.png': one, 'train/a/3.png': one, 'train/a/4.png': two },
+    ...{ 'train/b/1.png': three, 'train/b/2.png': three },
+    ...{ 'validation/a/1.png': four, 'validation/a/2.png': four },
+  });
+  const all = chooseImages(training, null, {}, 1);
+  expect([all.training.images.length, all.validation.images.length]).toEqual([6, 2]);
+  const once = chooseImages(training, null, { asksOnce: true }, 1);
+  expect(shown(once.training)).toEqual([...new Set(shown(all.training))]);
+  expect(shown(once.validation)).toEqual([...new Set(shown(all.validation))]);
+  const shots = chooseImages(training, null, { asksOnce: true, shots: 2 }, 1);
+  expect(shown(shots.training)).toEqual(shown(once.training));
+
+  const validation = await dataset({}, 0, { 'a/1.png': four, 'a/2.png': four, 'b/1.png': await image(5) });
+  const lone = await dataset({ a: 2, b: 2 }, 10);
+  expect(chooseImages(lone, validation, { asksOnce: true }, 1).validation.images).toHaveLength(2);
+});
+
+test('no validation images are chosen where none are to be asked about', async () => {
+  const training = await dataset({ 'train/a': 2, 'train/b': 2, 'validation/a': 1 }, 0);
+  const validation = await dataset({ a: 3, b: 3 }, 200);
+  for (const file of [null, validation]) {
+    const chosen = chooseImages(training, file, { validates: false }, 1);
+    expect(chosen.validation).toEqual({ images: [], labels: new Int32Array(0) });
+    expect(shown(chosen.training)).toEqual(shown(chooseImages(training, file, {}, 1).training));
+  }
+});

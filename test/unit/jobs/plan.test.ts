@@ -1,10 +1,17 @@
 import { describe, expect, it } from 'vitest';
 import { InvalidRequestError } from '../../../src/errors.js';
-import { affordableGenerations, type PlanInput, planTraining, type TrainingPlan } from '../../../src/jobs/plan.js';
+import {
+  affordableGenerations,
+  isWithinFirstView,
+  type PlanInput,
+  planTraining,
+  type TrainingPlan,
+} from '../../../src/jobs/plan.js';
 import { NO_LIMITS, type QueryLimits } from '../../../src/ledger/accounts.js';
 import type { CallTexts } from '../../../src/providers/amounts.js';
 import { cutIntoCalls } from '../../../src/providers/calls.js';
 import type { ProviderPrices } from '../../../src/providers/provider.js';
+import { QUERIED } from '../../../src/views/transforms.js';
 
 /** So many images of a thousand bytes. */
 function sizes(count: number): number[] {
@@ -217,5 +224,17 @@ describe('affordableGenerations', () => {
 
   it('takes the plan of a job from before there was anything to spend', () => {
     expect(affordableGenerations({ perGeneration }, { ...NO_LIMITS, promptEvaluations: 39 }).generations).toBe(3);
+  });
+});
+
+describe('isWithinFirstView', () => {
+  it.each([
+    [QUERIED[4], [2, 3]],
+    [QUERIED[2], []],
+    [QUERIED[1], []],
+    [undefined, []],
+  ])('is so between the first generation and a whole view, of %j', (transforms, within) => {
+    const generations = [0, 1, 2, 3, 4, 5, 6, 7];
+    expect(generations.filter((generation) => isWithinFirstView({ transforms }, generation))).toEqual(within);
   });
 });

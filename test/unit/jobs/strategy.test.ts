@@ -61,7 +61,12 @@ describe('chooseStrategy', () => {
     ['probe labels of paper', { strategy: 'paper', probe_labels: 0 }, 'probe_labels', /"economy"/],
     ['views of paper', { strategy: 'paper', views: 2 }, 'views', /"economy"/],
     ['prediction queries of paper', { strategy: 'paper', prediction_queries: 1 }, 'prediction_queries', /"economy"/],
-    ['fields of both', { views: 2, hyperparameters: { bound: 1 } }, 'views', /"economy"/],
+    [
+      'fields of both',
+      { views: 2, hyperparameters: { bound: 1 } },
+      'views',
+      /only strategy "paper" uses hyperparameters\.bound\. Leave one of them out/,
+    ],
   ])('refuses %s', (_, fields, field, remedy) => {
     const error = refusal(() => chooseStrategy(craft(fields)));
     expect(error).toMatchObject({ code: 'not_used_by_strategy', param: `method.craft.${field}` });

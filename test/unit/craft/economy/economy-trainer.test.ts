@@ -1,8 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import type { EconomyHead } from '../../../../src/craft/economy/economy-head.js';
+import type { HeadArithmetic } from '../../../../src/craft/economy/arithmetic.js';
+import { type EconomyHead, PreparedHead } from '../../../../src/craft/economy/economy-head.js';
 import { type EconomyProblem, EconomyTrainer } from '../../../../src/craft/economy/economy-trainer.js';
 import { simdArithmetic } from '../../../../src/craft/economy/simd-arithmetic.js';
-import { InvalidProblemError, ScoringContractError, TrainerStateError } from '../../../../src/craft/errors.js';
+import {
+  EmbeddingsChangedError,
+  InvalidProblemError,
+  ScoringContractError,
+  TrainerStateError,
+} from '../../../../src/craft/errors.js';
+import { crossEntropy } from '../../../../src/craft/losses.js';
+import { accuracy } from '../../../../src/craft/metrics.js';
 import { Random } from '../../../../src/craft/random.js';
 import type { Score, ScoringRequest } from '../../../../src/craft/scoring.js';
 import { labelsOf } from './views.js';
@@ -93,6 +101,8 @@ describe('EconomyTrainer', () => {
   it.each([
     ['views', PROBLEM, 5],
     ['transforms', { ...PROBLEM, transforms: 3 }, 7],
+    ['a first view that is not complete', { ...PROBLEM, transforms: 8 }, 7],
+    ['one without validation images', { ...PROBLEM, transforms: 8, validationLabels: new Int32Array(0) }, 7],
     ['no validation images', { ...PROBLEM, validationLabels: new Int32Array(0) }, 4],
     ['embeddings', { ...PROBLEM, inputs: { kind: 'embedding' } } as EconomyProblem, 4],
     [
@@ -123,17 +133,106 @@ describe('EconomyTrainer', () => {
     expect((head as EconomyHead).weight.every((weight) => weight === 0)).toBe(true);
   });
 
-  it('has a head of the images as they are until it has seen the first view in all transforms', async () => {
-    const problem = { ...PROBLEM, transforms: 3 };
-    for (const [generations, transforms] of [
-      [1, 1],
-      [2, 1],
-      [3, 3],
-      [4, 3],
-    ]) {
-      const { adapter } = await trained(problem, generations);
-      expect((adapter.head as EconomyHead).inputs.transforms).toBe(transforms);
+  it.each([2, 3, 4])('has a head of as many transforms as the first view was seen in, of %i', async (transforms) => {
+    for (let generations = 1; generations <= transforms + 1; generations++) {
+      const { adapter } = await trained({ ...PROBLEM, transforms }, generations);
+      const head = adapter.head as EconomyHead;
+      expect(head.inputs.transforms).toBe(Math.min(generations, transforms));
+      expect(head.shares).toHaveLength(head.inputs.transforms);
     }
+  });
+
+  it('uses what each transform of the first view told, also between two choices', async () => {
+    const problem = { ...PROBLEM, transforms: 4 };
+    const { score } = blackBox(problem);
+    const headOf = async (other: number | null) => {
+      const trainer = trainerOf(problem);
+      const changed: Score = (request, receive) => {
+        return score(request.transform === other ? { ...request, view: 7 } : request, receive);
+      };
+      for (let generation = 0; generation < 3; generation++) await trainer.runGeneration(changed);
+      return (await trainer.adapter()).head;
+    };
+    const head = await headOf(null);
+    for (const transform of [0, 1, 2]) expect(await headOf(transform)).not.toEqual(head);
+    expect(await headOf(3)).toEqual(head);
+  });
+
+  it('chooses no head within the first view that nothing needs', async () => {
+    let fits = 0;
+    const counted: HeadArithmetic = {
+      ...simdArithmetic,
+      regression: (problem) => {
+        fits++;
+        return simdArithmetic.regression(problem);
+      },
+    };
+    const problem = { ...PROBLEM, transforms: 8, validationLabels: new Int32Array(0) };
+    const { score } = blackBox(problem);
+    const [told, replayed] = [1, 2].map(() => new EconomyTrainer(problem, 1, counted));
+    await told.runGeneration(score);
+    const first = fits;
+    expect(first).toBeGreaterThan(0);
+    for (let generation = 2; generation < 8; generation++) await told.runGeneration(score);
+    expect(fits).toBe(first);
+    for (let generation = 1; generation < 8; generation++) await replayed.replayGeneration(score);
+    expect(fits).toBe(first);
+    expect(await replayed.adapter()).toEqual(await told.adapter());
+    const both = fits;
+    await told.adapter();
+    expect(fits).toBe(both);
+  });
+
+  /** What a head does, from the black box's answers alone. */
+  async function figuresOf(problem: EconomyProblem, head: EconomyHead) {
+    const { classCount, labels, validationLabels } = problem;
+    const answers = async (imageSet: 'training' | 'validation') => {
+      const all: Float32Array[] = [];
+      for (let transform = 0; transform < head.inputs.transforms; transform++) {
+        const request = { imageSet, view: 0, transform } as ScoringRequest;
+        await blackBox(problem).score(request, (_, received) => all.push(received));
+      }
+      return all;
+    };
+    const prepared = new PreparedHead(head);
+    const [seen, held] = [await answers('training'), await answers('validation')].map((all) => prepared.refine(all));
+    const validates = validationLabels.length > 0;
+    return {
+      trainAccuracy: accuracy(seen, labels, classCount),
+      headLoss: crossEntropy(seen, labels, classCount),
+      validationAccuracy: validates ? accuracy(held, validationLabels, classCount) : null,
+      validationLoss: validates ? crossEntropy(held, validationLabels, classCount) : null,
+    };
+  }
+
+  it.each([
+    [1, 7],
+    [4, 3],
+    [2, 6],
+  ])('tells figures of the head as of each generation, of %i transforms', async (transforms, generations) => {
+    const problem = { ...PROBLEM, transforms };
+    const trainer = trainerOf(problem);
+    const { score } = blackBox(problem);
+    const losses = new Set<number | null>();
+    for (let generation = 1; generation <= generations; generation++) {
+      const report = await trainer.runGeneration(score);
+      const { head, figures } = await trainer.adapter();
+      const own = await figuresOf(problem, head as EconomyHead);
+      expect(report).toMatchObject(own);
+      expect(figures).toMatchObject(own);
+      losses.add(report.validationLoss);
+    }
+    // One for each head: views are 1 to 7, transforms 1 to 3, or views 1 (of one transform, and of both), 2 and 3.
+    expect(losses.size).toBe({ 1: 7, 4: 3, 2: 4 }[transforms]);
+  });
+
+  it('has the figures of an adapter that no generation told of, where there are no validation images', async () => {
+    const problem = { ...PROBLEM, validationLabels: new Int32Array(0) };
+    const { adapter, reports } = await trained(problem, 3);
+    expect(adapter.figures).toMatchObject(await figuresOf(problem, adapter.head as EconomyHead));
+    expect(adapter.figures?.headLoss).not.toBe(reports[2].headLoss);
+    expect(adapter.figures?.heldOutAccuracy).toBe(reports[1].heldOutAccuracy);
+    expect((await trainerOf(problem).adapter()).figures).toBeUndefined();
   });
 
   it('does not use part of a view', async () => {
@@ -176,22 +275,34 @@ describe('EconomyTrainer', () => {
     expect(() => trainerOf({ ...PROBLEM, ...change })).toThrow(message);
   });
 
-  it.each<[string, EconomyProblem, (imageSet: string) => number]>([
-    ['rows that are too short', PROBLEM, () => 6],
-    ['embeddings of fewer numbers than classes', { ...PROBLEM, inputs: { kind: 'embedding' } }, () => 2],
-    [
-      'validation embeddings of other lengths',
-      { ...PROBLEM, inputs: { kind: 'embedding' } },
-      (imageSet) => (imageSet === 'training' ? 8 : 9),
-    ],
-  ])('is of no use after %s', async (_, problem, width) => {
-    const trainer = trainerOf(problem);
-    const score: Score = async ({ imageSet }, receive) => {
+  /** Of these many numbers of each image of a set. */
+  const ofWidth =
+    (problem: EconomyProblem, width: (imageSet: string) => number): Score =>
+    async ({ imageSet }, receive) => {
       const { labels, validationLabels } = problem;
       const images = imageSet === 'training' ? labels.length : validationLabels.length;
       receive(0, new Float32Array(images * width(imageSet)));
     };
-    await expect(trainer.runGeneration(score)).rejects.toThrow(ScoringContractError);
-    await expect(trainer.runGeneration(score)).rejects.toThrow(TrainerStateError);
+  const embedded: EconomyProblem = { ...PROBLEM, inputs: { kind: 'embedding' } };
+
+  it.each<[string, EconomyProblem, number]>([
+    ['rows that are too short', PROBLEM, 6],
+    ['embeddings of fewer numbers than classes', embedded, 2],
+  ])('is of no use after %s', async (_, problem, width) => {
+    const trainer = trainerOf(problem);
+    await expect(trainer.runGeneration(ofWidth(problem, () => width))).rejects.toThrow(ScoringContractError);
+    await expect(trainer.runGeneration(ofWidth(problem, () => width))).rejects.toThrow(TrainerStateError);
+  });
+
+  it('refuses embeddings of another length, of validation images as of a later view', async () => {
+    const others = ofWidth(embedded, (imageSet) => (imageSet === 'training' ? 8 : 9));
+    await expect(trainerOf(embedded).runGeneration(others)).rejects.toThrow(EmbeddingsChangedError);
+
+    const trainer = trainerOf(embedded);
+    await trainer.runGeneration(blackBox(embedded, 8).score);
+    const changed = trainer.runGeneration(ofWidth(embedded, () => 9));
+    await expect(changed).rejects.toThrow(EmbeddingsChangedError);
+    await expect(changed).rejects.toThrow(/of 6 numbers, after some of \d/);
+    await expect(trainer.runGeneration(blackBox(embedded, 8).score)).rejects.toThrow(TrainerStateError);
   });
 });
