@@ -1,22 +1,9 @@
 // What a route costs at least: Fastify and pg as they come, one row selected by its key.
-import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { startOwnProcess } from './own-process.mjs';
 
-/** Runs the route in a process of its own, as the service runs. */
-export async function startBareRoute(databaseUrl) {
-  const child = fork(fileURLToPath(import.meta.url), [databaseUrl], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
-  const url = await new Promise((resolve, reject) => {
-    child.once('message', resolve);
-    child.once('exit', (code) => reject(new Error(`The bare route ended with status ${code}.`)));
-  });
-  return {
-    url,
-    stop: () =>
-      new Promise((resolve) => {
-        child.removeAllListeners('exit').once('exit', resolve);
-        child.disconnect();
-      }),
-  };
+export function startBareRoute(databaseUrl) {
+  return startOwnProcess(fileURLToPath(import.meta.url), databaseUrl);
 }
 
 if (process.send && process.argv[1] === fileURLToPath(import.meta.url)) {

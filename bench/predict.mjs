@@ -4,12 +4,14 @@
 // - new images, as callers' images are: the model computes on this machine's cores, which it then shares with the service;
 // - known images: the provider has them in its cache, so that little but the service itself is measured;
 // - known images and a provider that answers so much later, as a provider elsewhere does: its time takes no core from anybody.
+// A bare proxy in the service's place tells what a hop costs at least.
 import { parseArgs } from 'node:util';
 import sharp from 'sharp';
 import { decodeAdapter } from '../dist/adapters/adapter-file.js';
 import { Random } from '../dist/craft/random.js';
 import { readExample, toDataUri, toJsonl } from '../dist/demo/example-data.js';
 import { encodeInferRequest } from '../dist/formats/open-inference-binary.js';
+import { startBareProxy } from './bare-proxy.mjs';
 import { closedLoop, counted, percentile } from './closed-loop.mjs';
 import { median, report } from './report.mjs';
 import { startService } from './service.mjs';
@@ -29,6 +31,8 @@ const requests = Number(values.requests);
 const SIZE = 64;
 const MODEL = 'emoji-clip';
 const TARGETS = { p50: 2, p99: 5 };
+const PROXY = 'a bare proxy';
+const SIDES = ['directly', 'JSON', 'multipart', PROXY];
 
 const random = Random.stream(1, 'bench/predict');
 const example = await readExample('fluent-contrast-subgroups', 'seed-1');
@@ -139,7 +143,7 @@ async function compare(sides, images, count, repeats) {
   const seen = sides.map(() => ({ p50: [], p99: [], rate: [] }));
   for (let repeat = -1; repeat < repeats; repeat++) {
     for (const [side, { origin, make }] of sides.entries()) {
-      const made = (await images(repeat < 0 ? Math.ceil(count / 4) : count)).map(make);
+      const made = (await images(count)).map(make);
       const { latencies, seconds } = await closedLoop({ origin, callers, next: counted(made.length, (i) => made[i]) });
       // The first round is for the compilers and the connections.
       if (repeat < 0) continue;
@@ -156,7 +160,9 @@ function rowsOf(name, direct, service, judged) {
     name: `${name}, added ${which}`,
     value: service[which] - direct[which],
     unit: 'ms',
-    ...(judged ? { target: `≤ ${TARGETS[which]}`, met: service[which] - direct[which] <= TARGETS[which] } : {}),
+    reference: 'the direct call',
+    referenceValue: direct[which],
+    ...(judged ? { target: `≤ ${TARGETS[which]} ms`, met: service[which] - direct[which] <= TARGETS[which] } : {}),
   }));
 }
 
@@ -165,6 +171,7 @@ async function measure(name, environment, judged) {
     CRAFT_RATE_LIMIT_PER_MINUTE: '1000000000',
     ...environment,
   });
+  const proxy = await startBareProxy(provider.url);
   try {
     const adapter = await trainAdapter(client);
     const exported = await fetch(`${url}/v1/adapters/${adapter}/export`, {
@@ -176,16 +183,17 @@ async function measure(name, environment, judged) {
       { origin: provider.url, make: direct(provider, file) },
       { origin: url, make: asJson(path, apiKey) },
       { origin: url, make: asForm(path, apiKey) },
+      ...(judged ? [{ origin: proxy.url, make: direct(provider, file) }] : []),
     ];
     const rows = [];
     const add = async (kind, compared, images, count, repeats) => {
       const seen = await compare(compared, images, count, repeats);
       for (const [i, { p50, p99, rate }] of seen.entries()) {
-        const side = ['directly', 'JSON', 'multipart'][i];
+        const side = SIDES[i];
         console.log(
-          `${name} ${kind} ${side.padEnd(9)} p50 ${p50.toFixed(2)} ms  p99 ${p99.toFixed(2)} ms  ${rate.toFixed(0)} a second`,
+          `${name} ${kind} ${side.padEnd(12)} p50 ${p50.toFixed(2)} ms  p99 ${p99.toFixed(2)} ms  ${rate.toFixed(0)} a second`,
         );
-        if (i > 0) rows.push(...rowsOf(`${name}, ${kind}: ${side}`, seen[0], seen[i], judged));
+        if (i > 0) rows.push(...rowsOf(`${name}, ${kind}: ${side}`, seen[0], seen[i], judged && side !== PROXY));
       }
     };
     const repeats = Number(values.repeats);
@@ -195,6 +203,7 @@ async function measure(name, environment, judged) {
     await add(`a provider of ${values.latency} ms`, sides, knownImages, Math.ceil(requests / 2), repeats);
     return rows;
   } finally {
+    await proxy.stop();
     await stop();
   }
 }

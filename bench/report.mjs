@@ -9,7 +9,7 @@ import { writeFileSync } from 'node:fs';
  * @property {string} unit such as "ms" or "req/s"
  * @property {string} [reference] what it is divided by, in words; absent where there is nothing to divide by
  * @property {number} [referenceValue] in the same unit
- * @property {string} [target] such as "≤ 1.5"; of the ratio, or of the value where there is no reference
+ * @property {string} [target] such as "≤ 1.5"; of the ratio, or of the value where there is no reference or it has a unit
  * @property {boolean} [met]
  */
 
