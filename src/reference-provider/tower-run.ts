@@ -46,3 +46,6 @@ export interface TowerSetup {
   /** [vocabulary, textWidth], shared by all threads. */
   tokenEmbedding: Float32Array<SharedArrayBuffer>;
 }
+
+/** Tells a thread to end when it has done the run that it is at. */
+export const END = 'end';

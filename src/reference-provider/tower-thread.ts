@@ -2,7 +2,16 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { type InferenceSession, Tensor } from 'onnxruntime-node';
 import { normaliseRows } from './logits.js';
 import { openSession } from './onnx-session.js';
-import type { TextRun, ThreadStart, TowerAnswer, TowerRequest, TowerRun, TowerSetup, VisionRun } from './tower-run.js';
+import {
+  END,
+  type TextRun,
+  type ThreadStart,
+  type TowerAnswer,
+  type TowerRequest,
+  type TowerRun,
+  type TowerSetup,
+  type VisionRun,
+} from './tower-run.js';
 
 /** The program of a thread of `TowerThreads`: runs the towers, one run after another. */
 
@@ -54,10 +63,12 @@ try {
     normaliseRows(features, setup.embedDimension);
     return features;
   };
+  let isEnding = false;
   const answer = async (requests: TowerRequest[]) => {
     const answers: TowerAnswer[] = [];
     const buffers: ArrayBuffer[] = [];
     for (const { id, run } of requests) {
+      if (isEnding) return;
       try {
         const features = await compute(run);
         answers.push({ id, features });
@@ -69,8 +80,9 @@ try {
     port.postMessage(answers, buffers);
   };
   let last = Promise.resolve();
-  port.on('message', (requests: TowerRequest[]) => {
-    last = last.then(() => answer(requests));
+  port.on('message', (message: TowerRequest[] | typeof END) => {
+    if (message === END) isEnding = true;
+    last = last.then(() => (message === END ? port.close() : answer(message)));
   });
   port.postMessage({} satisfies ThreadStart);
 } catch (error) {

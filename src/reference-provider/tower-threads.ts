@@ -2,7 +2,14 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { ModelFiles } from './model-files.js';
-import type { ThreadStart, TowerAnswer, TowerRequest, TowerRun, TowerSetup } from './tower-run.js';
+import {
+  END,
+  type ThreadStart,
+  type TowerAnswer,
+  type TowerRequest,
+  type TowerRun,
+  type TowerSetup,
+} from './tower-run.js';
 
 /** The program of a thread. Tests run it from the build, too. */
 const PROGRAM = fileURLToPath(new URL('../../dist/reference-provider/tower-thread.js', import.meta.url));
@@ -76,10 +83,19 @@ export class TowerThreads {
     });
   }
 
+  /** Gives up what was asked for, and lets the threads end: one that is terminated in a run takes the process with it. */
   async close(): Promise<void> {
     this.closed = true;
-    for (const { reject } of this.queue.splice(0)) reject(new Error('The model was closed.'));
-    await Promise.all(this.threads.splice(0).map(({ worker }) => worker.terminate()));
+    const threads = this.threads.splice(0);
+    for (const { reject } of [...this.queue.splice(0), ...threads.flatMap(({ running }) => [...running.values()])]) {
+      reject(new Error('The model was closed.'));
+    }
+    const ended = threads.map(({ worker }) => new Promise((resolve) => worker.once('exit', resolve)));
+    for (const { worker } of threads) {
+      worker.ref();
+      worker.postMessage(END);
+    }
+    await Promise.all(ended);
   }
 
   private dispatch(): void {
@@ -109,6 +125,10 @@ export class TowerThreads {
       );
       worker.once('exit', (code) => reject(reasonOf(code)));
     });
+    if (this.closed) {
+      worker.postMessage(END);
+      return;
+    }
     worker.on('message', (answers: TowerAnswer[]) => this.receive(thread, answers));
     worker.on('exit', (code) => this.lose(thread, reasonOf(code)));
     // Only what it is at keeps the process alive.
@@ -124,7 +144,8 @@ export class TowerThreads {
       if (features) waiting?.resolve(features);
       else waiting?.reject(new Error(failure));
     }
-    if (running.size === 0) worker.unref();
+    // Whoever closes waits for its end.
+    if (running.size === 0 && !this.closed) worker.unref();
     this.dispatch();
   }
 
