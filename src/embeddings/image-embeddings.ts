@@ -18,6 +18,8 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 const READ_AT_ONCE = 5000;
 /** Whoever died lets go by then; whoever lives, however long a provider is not there, claims again in time. */
 const CLAIM_SECONDS = 900;
+/** Share of a claim's time after which it is renewed: twice, should a statement be lost. */
+const RENEWED_AFTER = 0.3;
 const RETRY_MS = 250;
 
 /** A call that brings embeddings. */
@@ -68,9 +70,12 @@ export class ImageEmbeddings {
         const own = await this.claim(source, call.images, claimant.owner);
         if (own.length === 0) return;
         progress = true;
-        const renewing = setInterval(() => {
-          void this.renew(source, own, claimant.owner).catch(() => {});
-        }, this.claimSeconds * 300);
+        const renewing = setInterval(
+          () => {
+            void this.renew(source, own, claimant.owner).catch(() => {});
+          },
+          this.claimSeconds * RENEWED_AFTER * 1000,
+        );
         try {
           await fetch({ chunk: call.chunk, images: own });
         } finally {

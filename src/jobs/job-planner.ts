@@ -86,7 +86,7 @@ export class JobPlanner {
   /**
    * Plans a job that has asked nothing yet as one that is created with this budget would be, by the strategy, the kind of
    * prompt and the start of the search that it was created with. It need not fit in what others left of a shared limit:
-   * it waits for that, as any job that exists.
+   * it waits for that, like every job that exists.
    * @param job its plan has `asked`
    * @throws InvalidRequestError where such a job would be refused, naming the field as in the request for it
    */
