@@ -8,11 +8,12 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Tensor } from 'onnxruntime-node';
 import sharp from 'sharp';
+import { request } from 'undici';
 import { readExample } from '../dist/demo/example-data.js';
 import { decodeInferResponse, encodeInferRequest, HEADER_LENGTH_FIELD } from '../dist/formats/open-inference-binary.js';
 import { readModelFiles } from '../dist/reference-provider/model-files.js';
 import { openSession } from '../dist/reference-provider/onnx-session.js';
-import { startReferenceProvider } from '../dist/reference-provider/start.js';
+import { startOwnProvider } from './own-provider.mjs';
 import { median, report } from './report.mjs';
 
 const { values: options } = parseArgs({
@@ -74,10 +75,10 @@ function bareTexts(contexts) {
 
 async function ask(url, inputs) {
   const { headers, body } = encodeInferRequest({ inputs, parameters: { binary_data_output: true } });
-  const response = await fetch(`${url}/v2/models/${files.config.name}/infer`, { method: 'POST', headers, body });
-  const answer = new Uint8Array(await response.arrayBuffer());
-  if (!response.ok) throw new Error(Buffer.from(answer).toString());
-  return decodeInferResponse(answer, response.headers.get(HEADER_LENGTH_FIELD)).outputs[0];
+  const response = await request(`${url}/v2/models/${files.config.name}/infer`, { method: 'POST', headers, body });
+  const answer = new Uint8Array(await response.body.arrayBuffer());
+  if (response.statusCode !== 200) throw new Error(Buffer.from(answer).toString());
+  return decodeInferResponse(answer, response.headers[HEADER_LENGTH_FIELD]).outputs[0];
 }
 
 const referenceOf = (image) => Buffer.from(`sha256:${createHash('sha256').update(image).digest('hex')}`);
@@ -105,10 +106,10 @@ async function candidateRow(url, count) {
     const contexts = someContexts(1000 * count + repeat + 2);
     const feeds = bareTexts(contexts);
     const run = await timed(() => session.run(feeds));
-    const request = await timed(() => ask(url, inputs(contexts)));
+    const asked = await timed(() => ask(url, inputs(contexts)));
     if (repeat < 0) continue;
     runs.push(run);
-    requests.push(request);
+    requests.push(asked);
   }
   await session.release();
   const [value, referenceValue] = [median(requests), median(runs)];
@@ -159,10 +160,10 @@ async function viewsRow(url) {
       textTensor('class_names', labels),
       textTensor('template', [default_template]),
     ];
-    const request = await timed(() => ask(url, inputs));
+    const asked = await timed(() => ask(url, inputs));
     if (repeat < 0) continue;
     runs.push(run);
-    requests.push(request);
+    requests.push(asked);
   }
   await session.release();
   return {
@@ -174,7 +175,7 @@ async function viewsRow(url) {
   };
 }
 
-const provider = await startReferenceProvider({ modelDirectory: MODEL_DIRECTORY });
+const provider = await startOwnProvider(MODEL_DIRECTORY);
 try {
   const rows = [
     await candidateRow(provider.url, 1),
@@ -183,5 +184,5 @@ try {
   ];
   report('Reference provider: requests over HTTP', rows, options.json);
 } finally {
-  await provider.close();
+  await provider.stop();
 }
