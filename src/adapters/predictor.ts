@@ -107,6 +107,8 @@ export class Predictor {
         worker: this.worker,
         apiKeyId: options.apiKeyId,
       });
+      // What is known already is not asked for, and so nobody looked whether the adapter is still there.
+      if (scored.usage.requests === 0 && provider.kind === 'embedding') await this.requireLive(adapterId);
     } catch (error) {
       if (!(error instanceof ReservationRefusedError)) throw error;
       // Deleted since it was read: the adapter, or its provider.
@@ -213,6 +215,12 @@ export class Predictor {
     const adapter = { adapterId, providerId, question, file: decoded, reader, checkedAt: Date.now() };
     this.warm.set(id, adapter, file.length * PREPARED_PER_FILE);
     return adapter;
+  }
+
+  /** @throws ReservationRefusedError as a call of an adapter that was deleted does */
+  private async requireLive(id: string): Promise<void> {
+    const where = { id, deletedAt: null, provider: { deletedAt: null } };
+    if ((await this.database.adapter.count({ where })) === 0) throw new ReservationRefusedError(`${id} was deleted.`);
   }
 
   private async checkpointFile(jobId: string | null, generation: number): Promise<Uint8Array | null> {

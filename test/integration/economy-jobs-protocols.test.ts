@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { probeLabelsFor } from '../../src/craft/economy/probe-labels.js';
-import { type ExampleImage, toJsonl } from '../../src/demo/example-data.js';
+import { type ExampleImage, toDataUri, toJsonl } from '../../src/demo/example-data.js';
 import { readSafetensors } from '../../src/formats/safetensors.js';
 import { errorOf, exampleImages, exportAdapter, ok, sendForm, uploadImages, withTensor } from '../helpers/api.js';
 import {
@@ -155,6 +155,18 @@ describe('a provider that embeds', () => {
     const unseen = await predict(service, first.fine_tuned_model, test, { views: 2 });
     expect(unseen.usage).toMatchObject({ image_queries: 2 * test.length, prompt_evaluations: 0 });
     expect(await jobs.served()).toMatchObject({ image_queries: 2 * test.length, text_embeddings: 0 });
+  });
+
+  it('is not answered for by an adapter that was deleted, though everything is known', async () => {
+    await jobs.register('embeddings', 'economy-deleted');
+    const { job } = await runEconomyJob(service, at('economy-deleted', 1));
+    const { fine_tuned_model: id } = job;
+    const known = await predict(service, id, images.slice(0, 2));
+    expect(known.usage).toMatchObject({ image_queries: 0, requests: 0 });
+    await ok(service.request('DELETE', `/v1/adapters/${id}`));
+    const again = { images: images.slice(0, 2).map(({ bytes }) => toDataUri(bytes)) };
+    const answer = await service.request('POST', `/v1/adapters/${id}/predict`, again);
+    expect(await errorOf(answer, 404)).toMatchObject({ code: 'adapter_not_found', param: 'adapter_id' });
   });
 
   it('is paid once by a job that is killed, whose budget leaves no room', async () => {
