@@ -11,8 +11,13 @@ export function takeShots<Image extends { classIndex: number }>(
 ): Image[] {
   const random = Random.stream(seed, 'shots');
   const chosen = new Set<Image>();
-  for (const classIndex of [...new Set(images.map((image) => image.classIndex))].sort((a, b) => a - b)) {
-    const members = images.filter((image) => image.classIndex === classIndex);
+  const byClass = new Map<number, Image[]>();
+  for (const image of images) {
+    const members = byClass.get(image.classIndex);
+    if (members) members.push(image);
+    else byClass.set(image.classIndex, [image]);
+  }
+  for (const [, members] of [...byClass].sort(([a], [b]) => a - b)) {
     for (const index of random.permutation(members.length).subarray(0, shots)) chosen.add(members[index]);
   }
   return images.filter((image) => chosen.has(image));

@@ -106,8 +106,22 @@ function tokensOfText(bytes: number, { bytesPerToken }: TokenBounds): number {
 
 /** Bytes of all texts of a call: every one of its prompts completed by every one of its classes. */
 function textBytesOf(call: CallRange, { classes, templateBytes }: CallTexts): number {
-  let bytes = call.anchored ? textBytes(classes, 0) : 0;
-  for (let c = call.firstClass; c < call.firstClass + call.classCount; c++) bytes += textBytes(classes, c);
+  const upTo = bytesUpTo(classes);
+  const anchor = call.anchored ? upTo[1] : 0;
+  const bytes = anchor + upTo[call.firstClass + call.classCount] - upTo[call.firstClass];
   const count = call.classCount + (call.anchored ? 1 : 0);
   return call.promptCount * (bytes + count * (templateBytes + OPTION_BYTES));
+}
+
+/** Plans count very many calls, which all name the same classes. */
+const knownBytes = new WeakMap<ClassTexts, Float64Array>();
+
+/** @returns bytes that the first c classes add to a template at most, [C + 1] */
+function bytesUpTo(classes: ClassTexts): Float64Array {
+  const known = knownBytes.get(classes);
+  if (known) return known;
+  const upTo = new Float64Array(classes.names.length + 1);
+  for (let c = 0; c < classes.names.length; c++) upTo[c + 1] = upTo[c] + textBytes(classes, c);
+  knownBytes.set(classes, upTo);
+  return upTo;
 }

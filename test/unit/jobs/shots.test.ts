@@ -20,6 +20,18 @@ test('so many of each class are taken, in order, and all of a smaller one', () =
   );
 });
 
+test('an image is not looked at once for each class', () => {
+  let looks = 0;
+  const images = Array.from({ length: 2000 }, (_, id) => ({
+    get classIndex() {
+      looks++;
+      return id % 500;
+    },
+  }));
+  expect(takeShots(images, 1, 1)).toHaveLength(500);
+  expect(looks).toBeLessThan(5 * images.length);
+});
+
 test('every image has its chance, by the seed', () => {
   const images = imagesOf([20, 20]);
   const seen = new Set(Array.from({ length: 100 }, (_, seed) => takeShots(images, 2, seed)).flat());

@@ -42,6 +42,24 @@ describe('the cost of calls', () => {
     expect(costMicroUsd(shared, 1, 4, { inputTokens: 1000, outputTokens: 2 })).toBe(1);
   });
 
+  it('is counted of very many calls without a look at every class for each of them', () => {
+    let looks = 0;
+    const names = new Proxy(
+      Array.from({ length: 1000 }, (_, c) => `class ${c}`),
+      {
+        get(target, key, receiver) {
+          looks++;
+          return Reflect.get(target, key, receiver);
+        },
+      },
+    );
+    const texts: CallTexts = { classes: { names }, templateBytes: 10 };
+    const calls = cutIntoCalls(1, new Array(500).fill(9), 1000, { promptsPerRequest: 1, imagesPerRequest: 1 });
+    const costs = calls.map((one) => amountsOfCall({ prices: FREE, capabilities: { tokens: TOKENS } }, one, texts));
+    expect(costs).toHaveLength(500);
+    expect(looks).toBeLessThan(5000);
+  });
+
   it('is exact where floating point is not', () => {
     const prices = { ...FREE, perInputTokenPicoUsd: 333_333n };
     expect(costMicroUsd(prices, 1, 0, { inputTokens: 9_007_199_254_740_991, outputTokens: 0 })).toBe(
