@@ -12,7 +12,14 @@ import {
 import { type CallLimits, type CallRange, cutIntoCalls } from '../providers/calls.js';
 import type { QueryAmounts } from '../providers/provider.js';
 import type { Transform } from '../views/transforms.js';
-import { affordableGenerations, amountsOf, type PlanInput, type TrainingPlan, wholeViews } from './plan.js';
+import {
+  affordableGenerations,
+  amountsOf,
+  type PlanInput,
+  requireFewCalls,
+  type TrainingPlan,
+  wholeViews,
+} from './plan.js';
 
 export interface EconomyPlanInput extends Omit<PlanInput, 'space' | 'populationSize'> {
   /** Views of each training image at most; more than help are not asked for. */
@@ -34,9 +41,13 @@ const EMBEDDING_WIDTH = 1024;
  * Validation images are asked about once in each transform.
  * @param input its texts name the probe labels after the classes
  * @returns a plan of no generation where the budget does not pay for one
+ * @throws InvalidRequestError as {@link requireFewCalls}
  */
 export function planEconomy(input: EconomyPlanInput): TrainingPlan {
   const { texts, provider, imageCalls, trainingImages, validationImages, calls, probes } = input;
+  for (const images of [trainingImages, validationImages]) {
+    requireFewCalls(1, images, texts.classes.names.length, calls);
+  }
   const views = economyCalls(input);
   const embeds = imageCalls !== undefined;
   const perGeneration = embeds

@@ -8,7 +8,7 @@ import {
   NOTHING,
   type Pricing,
 } from '../providers/amounts.js';
-import { type CallLimits, type CallRange, cutIntoCalls } from '../providers/calls.js';
+import { type CallLimits, type CallRange, countCalls, cutIntoCalls } from '../providers/calls.js';
 import type { PromptSpace, QueryAmounts } from '../providers/provider.js';
 import type { Transform } from '../views/transforms.js';
 import type { Strategy } from './strategy.js';
@@ -73,14 +73,19 @@ export interface PlanInput extends Omit<GenerationInput, 'classCount'> {
 }
 
 const MAX_GENERATIONS = 1_000_000;
+/** Of one generation: they are all held in memory, when it is planned and when it runs. */
+const MOST_CALLS = 1_000_000;
 
 /**
  * Plans as many whole generations as the tightest limit pays for.
- * @throws InvalidRequestError when the budget does not pay for one generation, or does not bound the job at all
+ * @throws InvalidRequestError when the budget does not pay for one generation, or does not bound the job at all; and as
+ * {@link requireFewCalls}
  */
 export function planTraining(input: PlanInput): TrainingPlan {
   const { texts, provider, imageCalls } = input;
   const classCount = texts.classes.names.length;
+  requireFewCalls(input.populationSize, input.trainingImages, classCount, input.calls);
+  requireFewCalls(1, input.validationImages, classCount, input.calls);
   const calls = generationCalls({ ...input, classCount });
   const perGeneration = amountsOf(calls, provider, texts);
   const setup = (imageCalls?.counts ?? []).map((count) => amountsOfImages(provider, count)).reduce(addAmounts, NOTHING);
@@ -113,6 +118,17 @@ export function planTraining(input: PlanInput): TrainingPlan {
     ...input.calls,
     secondsAtProviderLimits: rate === null ? null : total.requests / rate,
   };
+}
+
+/** @throws InvalidRequestError before so many calls are listed that there is no room for them */
+export function requireFewCalls(prompts: number, images: number[], classCount: number, limits: CallLimits): void {
+  const calls = countCalls(prompts, images, classCount, limits);
+  if (calls <= MOST_CALLS) return;
+  throw new InvalidRequestError({
+    code: 'job_too_large',
+    param: 'training_file',
+    message: `One generation would be ${calls} requests to the provider; ${MOST_CALLS} are possible. Train on fewer images (shots), lower population_size, or raise images_per_request in the provider's record.`,
+  });
 }
 
 /** @throws InvalidRequestError when there is no end of generations */
@@ -151,7 +167,9 @@ export function generationCalls(input: GenerationInput): CallRange[] {
   if (!calls.embedsTexts) sets.push([1, validationImages]);
   const cut: CallRange[] = [];
   for (const [prompts, images] of sets) {
-    if (prompts > 0) cut.push(...cutIntoCalls(prompts, images, classCount, calls, cut.length));
+    if (prompts === 0) continue;
+    // One by one: there may be more of them than a function takes arguments.
+    for (const call of cutIntoCalls(prompts, images, classCount, calls, cut.length)) cut.push(call);
   }
   return cut;
 }

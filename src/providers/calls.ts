@@ -53,11 +53,9 @@ export function cutIntoCalls(
   firstChunk = 0,
 ): CallRange[] {
   const calls: CallRange[] = [];
-  const { promptParts, imageParts } = limits.embedsTexts
-    ? { promptParts: partsOf(promptCount, limits.promptsPerRequest), imageParts: [{ first: 0, count: 0 }] }
-    : chooseParts(promptCount, imageSizes, limits);
+  const { promptParts, classParts, imageParts } = axesOf(promptCount, imageSizes, classCount, limits);
   for (const prompts of promptParts) {
-    for (const classes of classGroups(classCount, limits)) {
+    for (const classes of classParts) {
       for (const images of imageParts) {
         calls.push({
           chunk: firstChunk + calls.length,
@@ -73,6 +71,24 @@ export function cutIntoCalls(
     }
   }
   return calls;
+}
+
+/** How many calls {@link cutIntoCalls} makes, without making them. */
+export function countCalls(
+  promptCount: number,
+  imageSizes: readonly number[],
+  classCount: number,
+  limits: CallLimits,
+): number {
+  const { promptParts, classParts, imageParts } = axesOf(promptCount, imageSizes, classCount, limits);
+  return promptParts.length * classParts.length * imageParts.length;
+}
+
+function axesOf(promptCount: number, imageSizes: readonly number[], classCount: number, limits: CallLimits) {
+  const parts = limits.embedsTexts
+    ? { promptParts: partsOf(promptCount, limits.promptsPerRequest), imageParts: [{ first: 0, count: 0 }] }
+    : chooseParts(promptCount, imageSizes, limits);
+  return { ...parts, classParts: classGroups(classCount, limits) };
 }
 
 /** A prompt evaluation is charged to the call that carries the first of its images and classes. */

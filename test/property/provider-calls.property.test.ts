@@ -6,6 +6,7 @@ import { callLimits } from '../../src/providers/call-limits.js';
 import {
   type CallLimits,
   classIndicesOf,
+  countCalls,
   cutIntoCalls,
   largestImageBytes,
   promptEvaluationsOf,
@@ -76,6 +77,7 @@ describe('cutIntoCalls', () => {
         expect(seen.every((count) => count === 1)).toBe(true);
         expect(calls.map((call) => call.chunk)).toEqual(calls.map((_, index) => index + 7));
         expect(cutIntoCalls(prompts, sizes, classes, structuredClone(limits), 7)).toEqual(calls);
+        expect(countCalls(prompts, sizes, classes, limits)).toBe(calls.length);
       }),
     );
   });

@@ -54,6 +54,13 @@ describe('planEconomy', () => {
     expect(secondsAtProviderLimits).toBe(16);
   });
 
+  it('refuses a view of so many calls that there is no room for them, before it lists them', () => {
+    const calls = { promptsPerRequest: 1, imagesPerRequest: 1, classesPerRequest: 1 };
+    expect(() => plan({ imageQueries: 10 }, { trainingImages: sizes(100_000), calls })).toThrow(
+      expect.objectContaining({ code: 'job_too_large', param: 'training_file' }),
+    );
+  });
+
   it('asks about no more views than pay', () => {
     expect(plan({ imageQueries: 1e6 })).toMatchObject({ generations: 32, mostGenerations: 32, decidedBy: 'views' });
     expect(plan({ imageQueries: 1e6 }, { mostViews: 4 })).toMatchObject({ generations: 4, mostGenerations: 4 });

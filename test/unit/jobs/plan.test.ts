@@ -142,6 +142,22 @@ describe('planTraining', () => {
     expect(plan.perGeneration).toMatchObject({ promptEvaluations: 41, requests: 2 * 3, imageQueries: 3 * 41 * 352 });
   });
 
+  it('lists more calls than a function takes arguments', () => {
+    const limits = { promptsPerRequest: 1, imagesPerRequest: 1 };
+    const { perGeneration } = planTraining(
+      input({ promptEvaluations: 41 }, { trainingImages: sizes(10_000), calls: limits }),
+    );
+    expect(perGeneration).toMatchObject({ promptEvaluations: 41, requests: 410_000 });
+  });
+
+  it('refuses a generation of so many calls that there is no room for them, before it lists them', () => {
+    const limits = { promptsPerRequest: 1, imagesPerRequest: 1 };
+    const many = { populationSize: 1000, trainingImages: sizes(100_000), calls: limits };
+    const error = refusal(input({ promptEvaluations: 1001 }, many));
+    expect(error).toMatchObject({ code: 'job_too_large', param: 'training_file' });
+    expect(error.message).toContain('100000000 requests');
+  });
+
   it('asks about the centre of a text prompt on the validation images only: it was among the candidates', () => {
     const plan = planTraining(input({ promptEvaluations: 41 }, { space: 'text', validationImages: sizes(10) }));
     expect(plan.generations).toBe(1);
