@@ -108,6 +108,8 @@ export function readKernelHead(
     const [count, axes] = landmarks.shape;
     // A tensor without numbers may claim any size.
     if (landmarks.data.length === 0 || width === 0) refuse(`Space ${index} is empty.`);
+    // Inputs have no more principal axes than there are of them; what is computed of an image has memory for so many.
+    if (axes > width) refuse(`Space ${index} has ${axes} axes of ${width} inputs.`);
     sizes.push({ axes, landmarks: count });
     return {
       transforms,

@@ -97,6 +97,14 @@ describe('the adapter file of a kernel head', () => {
     ['a mean of other inputs', shaped('head.space.1.mean', [4])],
     ['axes of other inputs', shaped('head.space.1.axes', [4, 3])],
     ['other axes than its landmarks are along', shaped('head.space.1.axes', [5, 2])],
+    [
+      'a space of more axes than inputs, which would take memory without end for each image',
+      both(
+        shaped('head.space.1.axes', [5, 6]),
+        shaped('head.space.1.landmarks', [4, 6]),
+        shaped('head.term.2.scale.1', [6]),
+      ),
+    ],
     ['landmarks of another rank', shaped('head.space.1.landmarks', [12])],
     [
       'a space without axes',
