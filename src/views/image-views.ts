@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import sharp, { type Sharp } from 'sharp';
 import { Random } from '../craft/random.js';
 import type { ProviderImage } from '../providers/provider.js';
+import { KeptViews } from './kept-views.js';
 import { Room } from './room.js';
 import { type Transform, transformPixels } from './transforms.js';
 
@@ -19,13 +20,13 @@ const JPEG_QUALITY = 95;
 const LONGEST_JPEG_SIDE = 65_500 / 1.25;
 /** Of a view that is too large otherwise. */
 const SMALLER_QUALITIES = [95, 85, 70, 50, 30];
-/** Bytes of views that are kept to be sent; others are made again. */
-const KEPT_BYTES = 64 * 1024 * 1024;
 /** More pixels are no image that a provider would take. What a decoder only warns of was taken in, too. */
 const READING = { limitInputPixels: 100_000_000, failOn: 'error' } as const;
 
 /** Pixels of the images in this process that views are made of at a time: each takes some bytes several times over. */
 const room = new Room(64_000_000);
+/** Views that are kept to be sent, of all jobs and predictions in this process; others are made again. */
+const shared = new KeptViews(128 * 1024 * 1024);
 
 /** A view's part of the image: shares of width and height. */
 interface Window {
@@ -39,8 +40,7 @@ interface Window {
  * share them.
  */
 export class ImageViews {
-  private readonly kept = new Map<string, Buffer>();
-  private keptBytes = 0;
+  constructor(private readonly kept = shared) {}
 
   /**
    * View 0 is the image itself, view 1 its mirror image; after them every odd view is mirrored, and each shows a window of
@@ -58,7 +58,7 @@ export class ImageViews {
     const key = `${image.sha256}/${index}/${transform}/${mostBytes}`;
     const make = () => this.make(image, index, transform, mostBytes);
     const bytes = await make();
-    this.keep(key, bytes);
+    this.kept.set(key, bytes);
     return {
       sha256: createHash('sha256').update(bytes).digest('hex'),
       size: bytes.length,
@@ -84,18 +84,6 @@ export class ImageViews {
     const random = Random.stream(0, `views/${sha256}/${index}`);
     const side = SMALLEST_SIDE + (1 - SMALLEST_SIDE) * random.uniform();
     return { side, left: random.uniform(), top: random.uniform() };
-  }
-
-  /** The oldest go first. */
-  private keep(key: string, bytes: Buffer): void {
-    const before = this.kept.get(key);
-    this.keptBytes += bytes.length - (before?.length ?? 0);
-    this.kept.set(key, bytes);
-    for (const [oldest, { length }] of this.kept) {
-      if (this.keptBytes <= KEPT_BYTES) return;
-      this.kept.delete(oldest);
-      this.keptBytes -= length;
-    }
   }
 }
 

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { inspectImage } from '../../../src/datasets/image-check.js';
 import type { ProviderImage } from '../../../src/providers/provider.js';
 import { ImageViews } from '../../../src/views/image-views.js';
+import { KeptViews } from '../../../src/views/kept-views.js';
 import { PREDICTION_QUERIES, QUERIED, TRANSFORMS, type Transform } from '../../../src/views/transforms.js';
 
 function imageOf(bytes: Buffer): ProviderImage {
@@ -148,6 +149,19 @@ describe('views of an image', () => {
     const first = await view.bytes();
     Reflect.get(views, 'kept').clear();
     expect(await view.bytes()).toEqual(first);
+  });
+
+  it('take memory once for all who make them, however many these are', async () => {
+    const [one, other] = [await png(40, 30), await png(41, 30)];
+    const most = Math.max((await views.view(one, 1)).size, (await views.view(other, 1)).size) + 10;
+    const kept = new KeptViews(most);
+    const jobs = Array.from({ length: 4 }, () => new ImageViews(kept));
+    const made = [];
+    for (const job of jobs) for (const image of [one, other]) made.push(await job.view(image, 1));
+    expect(kept.size).toBeGreaterThan(0);
+    expect(kept.size).toBeLessThanOrEqual(most);
+    for (const view of made) await read(view);
+    expect(Reflect.get(new ImageViews(), 'kept')).toBe(Reflect.get(views, 'kept'));
   });
 });
 
