@@ -270,7 +270,10 @@ function pickRows(values: Float32Array, rows: number[], count: number): Float32A
   return picked;
 }
 
-/** Whether some of a batch may succeed where all of it did not, and asking for them pays for nothing twice. */
+/**
+ * Whether some of a batch may succeed where all of it did not. What a provider refused may have been billed, and stays counted;
+ * the callers' own next attempts would draw the same again.
+ */
 function isOfContent(error: unknown): boolean {
   if (error instanceof LimitReachedError) return true;
   return error instanceof ProviderCallError && CONTENT_REFUSED.includes(error.providerStatus ?? 0);
