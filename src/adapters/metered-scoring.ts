@@ -4,13 +4,14 @@ import { PayloadTooLargeError } from '../errors.js';
 import type { Ledger } from '../ledger/ledger.js';
 import { type MeteredCall, meteredCall, PREDICTION_RETRIES } from '../ledger/metered-call.js';
 import type { QueryPurpose, ReservationGuard } from '../ledger/reservation.js';
-import { addAmounts, amountsOfCall, NOTHING } from '../providers/amounts.js';
+import { addAmounts, amountsOfCall, billedAmounts, NOTHING } from '../providers/amounts.js';
 import { ask, embeddedTexts, questionOf } from '../providers/ask.js';
 import { LogitsAssembly, TextsAssembly } from '../providers/assemble.js';
 import { callLimits, imageCallLimits, imageTooLarge, sentSizes } from '../providers/call-limits.js';
 import { type CallLimits, type CallRange, cutIntoCalls, largestImageBytes } from '../providers/calls.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
 import type { CallOptions, ClassTexts, Prompts, Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
+import { ProviderCallError } from '../providers/provider-call-error.js';
 import { embeddedLogits } from './embedded-scoring.js';
 
 export interface ScoringOrder {
@@ -45,7 +46,7 @@ export interface Scored {
   logits: Float32Array;
   /** [N, D] of the images, where the provider embeds. */
   embeddings?: Float32Array;
-  /** What was spent on them. */
+  /** What the ledger counts of them. */
   usage: QueryAmounts;
   /** [C, D] of the prompt's texts, where they were asked for. */
   textEmbeddings?: Float32Array;
@@ -78,7 +79,7 @@ export async function scoreImages(ledger: Ledger, embeddings: ImageEmbeddings, o
   return { ...scored, usage: meter.usage, ...(asked ? { textEmbeddings: asked } : {}) };
 }
 
-/** Sends calls under the ledger and adds up what they draw. */
+/** Sends calls under the ledger and adds up what it counts of them: what was billed, and attempts that may have been. */
 export class Meter {
   usage: QueryAmounts = NOTHING;
 
@@ -109,6 +110,17 @@ export class Meter {
       apiKeyId,
       purchase,
     };
+    const counted: QueryAmounts[] = [];
+    const send = async () => {
+      try {
+        const sent = await call.send({ idempotencyKey: key, patienceMs: PREDICTION_RETRIES.maxRetryAfterMs });
+        counted.push(billedAmounts(amounts, sent.billed));
+        return sent;
+      } catch (failure) {
+        if (!(failure instanceof ProviderCallError) || failure.billing !== 'unbilled') counted.push(amounts);
+        throw failure;
+      }
+    };
     const answer = await meteredCall(
       this.ledger,
       {
@@ -116,11 +128,12 @@ export class Meter {
         reservation,
         // The reservation is on disk, and counts until it is settled: the caller need not wait for that.
         settleLater: true,
-        send: () => call.send({ idempotencyKey: key, patienceMs: PREDICTION_RETRIES.maxRetryAfterMs }),
+        send,
       },
       { ...PREDICTION_RETRIES, maxAttempts: this.order.attempts ?? PREDICTION_RETRIES.maxAttempts },
     );
-    this.usage = addAmounts(this.usage, amounts);
+    // All attempts at a purchase are one, which the last of them settled.
+    for (const attempt of purchase ? counted.slice(-1) : counted) this.usage = addAmounts(this.usage, attempt);
     return answer;
   }
 }

@@ -1,6 +1,7 @@
 import type { CallRange } from './calls.js';
 import { promptEvaluationsOf } from './calls.js';
 import type {
+  BilledAmounts,
   ClassTexts,
   ProviderCapabilities,
   ProviderPrices,
@@ -63,6 +64,13 @@ export function addAmounts(a: QueryAmounts, b: QueryAmounts): QueryAmounts {
     requests: a.requests + b.requests,
     costMicroUsd: a.costMicroUsd + b.costMicroUsd,
   };
+}
+
+/** What the ledger counts of a call that was settled: what the provider says it billed, where it says so. */
+export function billedAmounts(reserved: QueryAmounts, billed: BilledAmounts | null): QueryAmounts {
+  if (!billed) return reserved;
+  const { imageQueries, requests, costMicroUsd } = billed;
+  return { promptEvaluations: reserved.promptEvaluations, imageQueries, requests, costMicroUsd };
 }
 
 export function multiplyAmounts(amounts: QueryAmounts, count: number): QueryAmounts {
