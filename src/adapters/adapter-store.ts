@@ -66,7 +66,9 @@ export class AdapterStore {
       throw new InvalidRequestError({
         code: 'model_not_found',
         param: 'model',
-        message: `The adapter belongs to provider "${name}", which is not registered here. Register it, or name another as "model".`,
+        message: options.model
+          ? `No provider is named "${name}". GET /v1/providers lists them; POST /v1/providers adds one.`
+          : `The adapter belongs to provider "${name}", which is not registered here. Register it, or name another as "model".`,
       });
     }
     requireFit(weights, provider);

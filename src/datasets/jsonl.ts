@@ -81,6 +81,9 @@ function readFields(fields: Record<string, unknown>, fault: (what: string) => Er
   const image = fields[named(IMAGE_COLUMNS)];
   const label = fields[named(LABEL_COLUMNS)];
   if (typeof image !== 'string' || image === '') throw fault(`has no "${named(IMAGE_COLUMNS)}" text.`);
+  if (typeof label === 'number') {
+    throw fault(`has the number ${label} as "${named(LABEL_COLUMNS)}". Write the class's name, as text.`);
+  }
   if (typeof label !== 'string') throw fault(`has no "${named(LABEL_COLUMNS)}" text.`);
   return { image, label };
 }

@@ -75,7 +75,11 @@ async function* listCandidates(
   const rest = images.files.size - named.size;
   if (rest > 0) {
     log.ignored += rest;
-    log.notes.push(`${rest} files of the ZIP were left out because no list names them.`);
+    log.notes.push(
+      rest === 1
+        ? '1 file of the ZIP was left out because no list names it.'
+        : `${rest} files of the ZIP were left out because no list names them.`,
+    );
   }
 }
 

@@ -512,7 +512,7 @@ const files: Bad[] = [
     what: 'a label that is a number',
     send: uploadLines(...twoLines, { image: dataUri(cat), label: 3 }),
     code: 'invalid_jsonl',
-    says: 'Line 3 has no "label" text',
+    says: 'Line 3 has the number 3 as "label"',
   },
 ].map((file) => ({ param: 'file', ...file }));
 
@@ -1343,7 +1343,7 @@ const imports: Bad[] = [
       ]),
     code: 'model_not_found',
     param: 'model',
-    says: 'Register it',
+    says: 'No provider is named "nobody"',
   },
   {
     what: 'an adapter that does not fit the model',

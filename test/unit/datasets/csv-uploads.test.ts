@@ -66,6 +66,11 @@ describe('a CSV in a ZIP', () => {
     ]);
     expect(report.notes).toEqual([expect.stringContaining('2 files of the ZIP')]);
   });
+
+  test('says of a single file that it does not name that it is one', async () => {
+    const { report } = await datasetOf(await withCsv('image,label\n1.png,cat\n2.png,dog\n3.png,dog\n'));
+    expect(report.notes).toEqual(['1 file of the ZIP was left out because no list names it.']);
+  });
 });
 
 describe('a CSV by itself', () => {
