@@ -67,7 +67,7 @@ async function takeHead(chunks: Chunks): Promise<{ head: string; rest: Chunks }>
     taken.push(next.value);
     length += next.value.length;
   }
-  const head = Buffer.concat(taken).subarray(0, MAX_HEADER_BYTES).toString('utf8');
+  const head = decodeHead(Buffer.concat(taken).subarray(0, MAX_HEADER_BYTES));
   const rest = async function* () {
     yield* taken.splice(0);
     yield* iterator;
@@ -93,6 +93,23 @@ function parserOptions(delimiter: string, { maxLineBytes }: ListLimits): Options
   return options;
 }
 
+/** The end of it may be half a character. */
+function decodeHead(head: Buffer): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(head, { stream: true });
+  } catch {
+    throw notUtf8();
+  }
+}
+
+function notUtf8(): InvalidRequestError {
+  return new InvalidRequestError({
+    code: 'invalid_csv',
+    param: 'file',
+    message: 'The CSV is not UTF-8 text. Save it as UTF-8.',
+  });
+}
+
 async function* utf8Only(chunks: Chunks): AsyncGenerator<Buffer> {
   const decoder = new TextDecoder('utf-8', { fatal: true });
   try {
@@ -102,12 +119,7 @@ async function* utf8Only(chunks: Chunks): AsyncGenerator<Buffer> {
     }
     decoder.decode();
   } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-    throw new InvalidRequestError({
-      code: 'invalid_csv',
-      param: 'file',
-      message: 'The CSV is not UTF-8 text. Save it as UTF-8.',
-    });
+    throw error instanceof TypeError ? notUtf8() : error;
   }
 }
 

@@ -67,6 +67,15 @@ describe('a CSV in a ZIP', () => {
     expect(report.notes).toEqual([expect.stringContaining('2 files of the ZIP')]);
   });
 
+  test('in UTF-16 is called that it is not UTF-8, not by columns that nobody can read', async () => {
+    const list = Buffer.from('\ufeffimage,label\n1.png,cat\n2.png,dog\n', 'utf16le');
+    const bytes = await zip({ 'list.csv': list, '1.png': await image(1), '2.png': await image(2) });
+    await expect(ingestBytes(bytes)).rejects.toMatchObject({
+      code: 'invalid_csv',
+      message: 'The CSV is not UTF-8 text. Save it as UTF-8.',
+    });
+  });
+
   test('says of a single file that it does not name that it is one', async () => {
     const { report } = await datasetOf(await withCsv('image,label\n1.png,cat\n2.png,dog\n3.png,dog\n'));
     expect(report.notes).toEqual(['1 file of the ZIP was left out because no list names it.']);
