@@ -12,6 +12,7 @@ import { type CallLimits, type CallRange, cutIntoCalls, largestImageBytes } from
 import { mapConcurrent } from '../providers/map-concurrent.js';
 import type { CallOptions, ClassTexts, Prompts, Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
+import { distinctImages, pickRows } from './distinct-images.js';
 import { embeddedLogits } from './embedded-scoring.js';
 
 export interface ScoringOrder {
@@ -53,13 +54,13 @@ export interface Scored {
 }
 
 /**
- * Scores images under one prompt for a caller who waits: cut into provider calls, each under the ledger.
+ * Scores images under one prompt for a caller who waits: cut into provider calls, each under the ledger. Equal images are asked
+ * about once.
  * @throws InvalidRequestError, PayloadTooLargeError when the provider does not take so many classes or so large an image
  */
 export async function scoreImages(ledger: Ledger, embeddings: ImageEmbeddings, order: ScoringOrder): Promise<Scored> {
   const { provider, images } = order;
   const { question: limits, images: imageLimits } = order.limits ?? scoringLimits(order);
-  const sizes = sentSizes(provider.capabilities, images);
   requireImagesFit(order, imageLimits);
   const meter = new Meter(ledger, order);
   let asked: Float32Array | undefined;
@@ -72,10 +73,13 @@ export async function scoreImages(ledger: Ledger, embeddings: ImageEmbeddings, o
       ? await embeddedLogits(
           embeddings,
           meter,
-          { provider, images, sizes, limits: imageLimits, classCount: order.classes.names.length },
+          {
+            ...{ provider, images, limits: imageLimits, classCount: order.classes.names.length },
+            sizes: sentSizes(provider.capabilities, images),
+          },
           () => order.textEmbeddings ?? texts(),
         )
-      : { logits: await directLogits(order, meter, sizes, limits) };
+      : { logits: await directLogits(order, meter, limits) };
   return { ...scored, usage: meter.usage, ...(asked ? { textEmbeddings: asked } : {}) };
 }
 
@@ -138,18 +142,16 @@ export class Meter {
   }
 }
 
-async function directLogits(
-  order: ScoringOrder,
-  meter: Meter,
-  sizes: number[],
-  limits: CallLimits,
-): Promise<Float32Array> {
+async function directLogits(order: ScoringOrder, meter: Meter, limits: CallLimits): Promise<Float32Array> {
+  const { distinct: images, rows } = distinctImages(order.images);
+  const sizes = sentSizes(order.provider.capabilities, images);
   let logits = new Float32Array();
-  const assembly = new LogitsAssembly(sizes.length, order.classes.names.length, (_, all) => {
+  const assembly = new LogitsAssembly(images.length, order.classes.names.length, (_, all) => {
     logits = all as Float32Array<ArrayBuffer>;
   });
-  await sendAll(order, meter, cutIntoCalls(1, sizes, order.classes.names.length, limits), assembly);
-  return logits;
+  const calls = cutIntoCalls(1, sizes, order.classes.names.length, limits);
+  await sendAll({ ...order, images }, meter, calls, assembly);
+  return images.length === rows.length ? logits : pickRows(logits, rows, images.length);
 }
 
 async function textEmbeddings(order: ScoringOrder, meter: Meter, limits: CallLimits): Promise<Float32Array> {

@@ -5,6 +5,7 @@ import { type CallLimits, cutIntoCalls } from '../providers/calls.js';
 import type { Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
 import { Crowd } from './crowd.js';
+import { distinctImages, pickRows } from './distinct-images.js';
 import { requireImagesFit, type Scored, type ScoringOrder, scoringLimits } from './metered-scoring.js';
 
 /** Statuses with which a provider refuses what a request holds, as it does for one image that it cannot read. */
@@ -26,9 +27,10 @@ interface Caller {
 interface Batch {
   id: string;
   callers: Caller[];
-  /** Each image as often as the prediction that has it most often. */
+  /** Each once. */
   images: ProviderImage[];
-  rowsOf: Map<string, number[]>;
+  /** By SHA-256. */
+  rowOf: Map<string, number>;
   /** When the window ends. */
   end: NodeJS.Timeout;
   /** When it is quiet. */
@@ -45,9 +47,9 @@ interface Lane {
 
 /**
  * Joins predictions that are made at the same time, with one adapter and one API key, into one provider call under one
- * reservation, in which equal images of different predictions are sent once. A batch is sent when none is still being read and nobody
- * has come for a quarter of the window, or, where a call more would cost nothing, when all are there who ask again and again;
- * at the end of the window in any case; and, where the provider is asked as much as it may be, when it is its turn.
+ * reservation, in which equal images are sent once. A batch is sent when none is still being read and nobody has come for a quarter
+ * of the window, or, where a call more would cost nothing, when all are there who ask again and again; at the end of the window
+ * in any case; and, where the provider is asked as much as it may be, when it is its turn.
  *
  * A batch that is refused for what it holds, or because a budget does not cover all of it, is asked again caller by caller;
  * any other failure is every caller's.
@@ -92,10 +94,11 @@ export class PredictBatches {
     const { images: limits } = order.limits ?? scoringLimits(order);
     requireImagesFit(order, limits);
     const fits = (images: ProviderImage[]) => fitOneCall(order, images, limits);
-    if (this.windowMs === 0 || !mayJoin(limits) || !fits(order.images)) return this.scoreImages(order);
+    if (this.windowMs === 0 || !mayJoin(limits) || !fits(missing(new Map(), order.images)))
+      return this.scoreImages(order);
     let batch = this.open.get(id)?.find(({ callers: [{ order: first }] }) => first.apiKeyId === order.apiKeyId);
     const isOther = batch && batch.callers[0].order.provider !== order.provider;
-    if (batch && (isOther || !fits([...batch.images, ...missing(batch.rowsOf, order.images)]))) {
+    if (batch && (isOther || !fits([...batch.images, ...missing(batch.rowOf, order.images)]))) {
       this.close(batch);
       this.send(batch);
       batch = undefined;
@@ -111,7 +114,7 @@ export class PredictBatches {
 
   private begin(id: string): Batch {
     const end = setTimeout(() => this.send(batch), this.windowMs);
-    const batch: Batch = { id, callers: [], images: [], rowsOf: new Map(), end, quiet: undefined, isDue: false };
+    const batch: Batch = { id, callers: [], images: [], rowOf: new Map(), end, quiet: undefined, isDue: false };
     this.open.set(id, [...(this.open.get(id) ?? []), batch]);
     return batch;
   }
@@ -237,37 +240,16 @@ function requestsAreFree({ prices, limits }: Provider): boolean {
   return prices.perRequestNanoUsd === 0n && limits.requestsPerSecond === null;
 }
 
-/** The images of a prediction that a batch does not hold, or not as often as the prediction has them. */
-function missing(rowsOf: Map<string, number[]>, wanted: ProviderImage[]): ProviderImage[] {
-  const seen = new Map<string, number>();
-  return wanted.filter(({ sha256 }) => {
-    const times = (seen.get(sha256) ?? 0) + 1;
-    seen.set(sha256, times);
-    return times > (rowsOf.get(sha256)?.length ?? 0);
-  });
+/** The images of a prediction that a batch does not hold. */
+function missing(rowOf: Map<string, number>, wanted: ProviderImage[]): ProviderImage[] {
+  return distinctImages(wanted).distinct.filter(({ sha256 }) => !rowOf.has(sha256));
 }
 
-/** Gives each image a row of the batch. What a prediction has twice is two queries, as it is alone. */
-function place({ images, rowsOf }: Batch, wanted: ProviderImage[]): { rows: number[]; own: number } {
-  const added = missing(rowsOf, wanted);
-  for (const image of added) {
-    rowsOf.set(image.sha256, [...(rowsOf.get(image.sha256) ?? []), images.length]);
-    images.push(image);
-  }
-  const seen = new Map<string, number>();
-  const rows = wanted.map(({ sha256 }) => {
-    const times = seen.get(sha256) ?? 0;
-    seen.set(sha256, times + 1);
-    return rowsOf.get(sha256)?.[times] ?? 0;
-  });
-  return { rows, own: added.length };
-}
-
-function pickRows(values: Float32Array, rows: number[], count: number): Float32Array {
-  const width = values.length / count;
-  const picked = new Float32Array(rows.length * width);
-  for (const [i, row] of rows.entries()) picked.set(values.subarray(row * width, (row + 1) * width), i * width);
-  return picked;
+/** Gives each image a row of the batch. */
+function place({ images, rowOf }: Batch, wanted: ProviderImage[]): { rows: number[]; own: number } {
+  const added = missing(rowOf, wanted);
+  for (const image of added) rowOf.set(image.sha256, images.push(image) - 1);
+  return { rows: wanted.map(({ sha256 }) => rowOf.get(sha256) as number), own: added.length };
 }
 
 /**

@@ -86,6 +86,7 @@ export function planEconomy(input: EconomyPlanInput): TrainingPlan {
     probes,
     transforms,
     asksOnce: true,
+    distinctWindows: true,
     perPrediction: predictionAmounts({ ...input, transforms }),
     setup,
     perGeneration,

@@ -39,6 +39,8 @@ export interface TrainingPlan extends CallLimits {
    * the plans of older jobs, which go on as they began.
    */
   asksOnce?: boolean;
+  /** No two views of an image show the same part of it. Absent in the plans of jobs of versions up to 0.5.1. */
+  distinctWindows?: boolean;
   /** Of one image, by the adapter that the job makes. */
   perPrediction?: QueryAmounts;
   /** Before the first generation: the embeddings of images that are not there yet. Absent in the plans of old jobs. */

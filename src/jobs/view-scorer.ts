@@ -34,9 +34,11 @@ const MADE_AT_ONCE = 8;
  * embedding of the image where the provider embeds.
  */
 export class ViewScorer {
-  private readonly views = new ImageViews();
+  private readonly views: ImageViews;
 
-  constructor(private readonly options: ViewScorerOptions) {}
+  constructor(private readonly options: ViewScorerOptions) {
+    this.views = new ImageViews(options.plan.distinctWindows ? 'distinct' : 'drawn');
+  }
 
   forGeneration(generation: number): Score {
     let opened: Promise<Score> | null = null;

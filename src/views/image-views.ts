@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import sharp, { type Sharp } from 'sharp';
-import { Random } from '../craft/random.js';
 import type { ProviderImage } from '../providers/provider.js';
 import { KeptViews } from './kept-views.js';
 import { Room } from './room.js';
 import { type Transform, transformPixels } from './transforms.js';
+import { distinctWindow, drawnWindow } from './windows.js';
 
 /**
  * Views of an image: what a black box is asked about in place of the image, so that a head learns, or a prediction
@@ -12,8 +12,6 @@ import { type Transform, transformPixels } from './transforms.js';
  * the black box's own business.
  */
 
-/** The smallest share of each side that a view shows. */
-const SMALLEST_SIDE = 0.85;
 /** Of a source that is compressed with losses already. */
 const JPEG_QUALITY = 95;
 /** Pixels of a side that a JPEG may have, in a view that adds a quarter to its image. */
@@ -28,23 +26,20 @@ const room = new Room(64_000_000);
 /** Views that are kept to be sent, of all jobs and predictions in this process; others are made again. */
 const shared = new KeptViews(128 * 1024 * 1024);
 
-/** A view's part of the image: shares of width and height. */
-interface Window {
-  side: number;
-  left: number;
-  top: number;
-}
-
 /**
  * The image and the number of a view decide its pixels, whatever the job: where embeddings are kept, jobs on the same images
  * share them.
  */
 export class ImageViews {
-  constructor(private readonly kept = shared) {}
+  /** @param windows drawn: as in versions up to 0.5.1, whose jobs go on as they began */
+  constructor(
+    private readonly windows: 'distinct' | 'drawn' = 'distinct',
+    private readonly kept = shared,
+  ) {}
 
   /**
    * View 0 is the image itself, view 1 its mirror image; after them every odd view is mirrored, and each shows a window of
-   * 85 % to 100 % of each side.
+   * 85 % to 100 % of each side, another one than those before it.
    * @param transform what is made of the view then
    * @param mostBytes a view that is larger is compressed further, with losses, until it fits where it can
    */
@@ -55,7 +50,7 @@ export class ImageViews {
     mostBytes = Number.POSITIVE_INFINITY,
   ): Promise<ProviderImage> {
     if (index === 0 && transform === 'identity') return image;
-    const key = `${image.sha256}/${index}/${transform}/${mostBytes}`;
+    const key = `${image.sha256}/${this.windows}/${index}/${transform}/${mostBytes}`;
     const make = () => this.make(image, index, transform, mostBytes);
     const bytes = await make();
     this.kept.set(key, bytes);
@@ -69,32 +64,16 @@ export class ImageViews {
   private async make(image: ProviderImage, index: number, transform: Transform, mostBytes: number): Promise<Buffer> {
     const source = await image.bytes();
     const { format, autoOrient: upright } = await sharp(source, READING).metadata();
-    const window = this.window(image.sha256, index);
+    const windowOf = this.windows === 'distinct' ? distinctWindow : drawnWindow;
+    const window = windowOf(image.sha256, index, upright);
     return room.use(upright.width * upright.height, async () => {
-      const cut = cutOut(sharp(source, READING).autoOrient(), upright, window);
+      const cut = sharp(source, READING).autoOrient().extract(window);
       const view = index % 2 === 1 ? cut.flop() : cut;
       const transformed = transform === 'identity' ? view : await transformPixels(view, transform);
       const asJpeg = Math.max(upright.width, upright.height) <= LONGEST_JPEG_SIDE;
       return encoded(transformed, { asJpeg, withLosses: format === 'jpeg' }, mostBytes);
     });
   }
-
-  private window(sha256: string, index: number): Window {
-    if (index < 2) return { side: 1, left: 0, top: 0 };
-    const random = Random.stream(0, `views/${sha256}/${index}`);
-    const side = SMALLEST_SIDE + (1 - SMALLEST_SIDE) * random.uniform();
-    return { side, left: random.uniform(), top: random.uniform() };
-  }
-}
-
-function cutOut(image: Sharp, size: { width: number; height: number }, { side, left, top }: Window): Sharp {
-  const [width, height] = [size.width, size.height].map((length) => Math.max(1, Math.round(length * side)));
-  return image.extract({
-    width,
-    height,
-    left: Math.floor(left * (size.width - width + 1)),
-    top: Math.floor(top * (size.height - height + 1)),
-  });
 }
 
 /** @param may whether it has losses, as its source has, and whether it can be a JPEG at all */

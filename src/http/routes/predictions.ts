@@ -59,7 +59,7 @@ export const predictionRoutes: FastifyPluginAsyncZod<{ services: Services; maxPr
         tags: ['Adapters'],
         operationId: 'predict',
         summary: 'Predict the classes of images',
-        description: `1 to ${MAX_PREDICT_IMAGES} images; one image query each, or one for each view. JSON with data URIs, or multipart with files. Predictions at the same time share provider calls, and usage is what of them is this one's share.`,
+        description: `1 to ${MAX_PREDICT_IMAGES} images; one image query each, or one for each view; equal ones are asked about once. JSON with data URIs, or multipart with files. Predictions at the same time share provider calls, and usage is what of them is this one's share.`,
         params: z.object({ adapter_id: z.string().max(200) }),
         response: { 200: predictionSchema, ...errorResponses },
       },

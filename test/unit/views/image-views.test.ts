@@ -155,7 +155,7 @@ describe('views of an image', () => {
     const [one, other] = [await png(40, 30), await png(41, 30)];
     const most = Math.max((await views.view(one, 1)).size, (await views.view(other, 1)).size) + 10;
     const kept = new KeptViews(most);
-    const jobs = Array.from({ length: 4 }, () => new ImageViews(kept));
+    const jobs = Array.from({ length: 4 }, () => new ImageViews('distinct', kept));
     const made = [];
     for (const job of jobs) for (const image of [one, other]) made.push(await job.view(image, 1));
     expect(kept.size).toBeGreaterThan(0);
