@@ -68,7 +68,11 @@ export async function attemptCall<Answer>(ledger: Ledger, call: MeteredCall<Answ
   return answer;
 }
 
-/** Sends a call, and again after failures that may pass. @throws as {@link attemptCall} */
+/**
+ * Sends a call, and again after failures that may pass. One that was not answered in time is sent again only where
+ * that cannot be billed twice: its caller has waited for all of the time-out, and decides whether to pay once more.
+ * @throws as {@link attemptCall}
+ */
 export async function meteredCall<Answer>(
   ledger: Ledger,
   call: MeteredCall<Answer>,
@@ -79,11 +83,17 @@ export async function meteredCall<Answer>(
       return await attemptCall(ledger, call);
     } catch (failure) {
       if (!(failure instanceof ProviderCallError) || !failure.retryable || attempt >= policy.maxAttempts) throw failure;
+      if (isPaidSilence(failure) && !call.reservation.purchase) throw failure;
       const delay = retryDelayMs(failure, attempt, policy);
       if (delay === null) throw failure;
       await sleep(delay);
     }
   }
+}
+
+/** A provider took a call, may bill it, and said nothing within its time-out. */
+function isPaidSilence({ code, billing }: ProviderCallError): boolean {
+  return code === 'provider_timeout' && billing !== 'unbilled';
 }
 
 async function closeFailed(

@@ -86,7 +86,9 @@ const planSchema = z
       'Beside all generations: image embeddings that nobody has paid for yet; of strategy economy, the validation images and, where the provider embeds, the texts.',
     ),
     per_generation: usageSchema.describe('At most: a text prompt that was scored before costs nothing.'),
-    total: usageSchema.describe('If no call has to be repeated.'),
+    total: usageSchema.describe(
+      'If no call has to be repeated. Of strategy paper with text prompts a job may spend more, up to its limits: what prompts that were scored before leave of them pays for generations beyond these.',
+    ),
     text_embeddings: z
       .object({ per_generation: z.int(), total: z.int() })
       .nullable()

@@ -26,8 +26,13 @@ function recordingLedger(options: { epoch?: number; closes?: boolean } = {}) {
   return { log, ledger: ledger as unknown as Ledger };
 }
 
-function failure(billing: 'billed' | 'unbilled' | 'unknown', retryable: boolean, retryAfterSeconds?: number) {
-  return new ProviderCallError({ code: 'broken', message: 'broken', billing, retryable, retryAfterSeconds });
+function failure(
+  billing: 'billed' | 'unbilled' | 'unknown',
+  retryable: boolean,
+  retryAfterSeconds?: number,
+  code = 'broken',
+) {
+  return new ProviderCallError({ code, message: 'broken', billing, retryable, retryAfterSeconds });
 }
 
 function callThat(...failures: Error[]): MeteredCall<string> {
@@ -85,6 +90,22 @@ describe('meteredCall', () => {
     const bug = new TypeError('bug');
     await expect(meteredCall(ledger, callThat(bug), QUICK)).rejects.toBe(bug);
     expect(log).toEqual(['reserve 1', 'unknown 1 internal_error']);
+  });
+
+  it('does not repeat what was not answered in time and may be billed again', async () => {
+    const { log, ledger } = recordingLedger();
+    const silence = failure('unknown', true, undefined, 'provider_timeout');
+    await expect(meteredCall(ledger, callThat(silence), QUICK)).rejects.toBe(silence);
+    expect(log).toEqual(['reserve 1', 'unknown 1 provider_timeout']);
+  });
+
+  it('repeats what was not answered in time under the key of its purchase', async () => {
+    const { log, ledger } = recordingLedger();
+    const call = callThat(failure('unknown', true, undefined, 'provider_timeout'));
+    const purchase = { key: 'k', windowSeconds: 60 };
+    const answer = await meteredCall(ledger, { ...call, reservation: { ...call.reservation, purchase } }, QUICK);
+    expect(answer).toBe('answer');
+    expect(log).toEqual(['reserve 1', 'unknown 1 provider_timeout', 'reserve 2', 'settle 2']);
   });
 
   it('gives up after the last attempt', async () => {
