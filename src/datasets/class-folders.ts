@@ -58,7 +58,10 @@ export function readFolders(files: Item[], directories: Item[], log: EntryLog): 
   }
   if (testFiles > 0) {
     log.ignored += testFiles;
-    log.notes.push(`The ${testFiles} files under test/ were left out: training must not see test images.`);
+    log.notes.push(
+      `${testFiles === 1 ? 'The file under test/ was' : `The ${testFiles} files under test/ were`} left out: ` +
+        'training must not see test images.',
+    );
   }
   const classFolders = new Set(images.map(({ folder }) => folder));
   for (const { path } of directories) {

@@ -27,7 +27,7 @@ export class ClassTexts {
 
   private constructor(
     private readonly texts: Map<string, ClassText>,
-    private readonly param: ClassTextsParam,
+    readonly param: ClassTextsParam,
   ) {
     this.unused = new Set(texts.keys());
   }

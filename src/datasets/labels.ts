@@ -1,5 +1,5 @@
 import { InvalidRequestError } from '../errors.js';
-import { type ClassText, type ClassTexts, checkedDescription } from './class-texts.js';
+import { type ClassTexts, type ClassTextsParam, checkedDescription } from './class-texts.js';
 import type { DatasetLimits } from './limits.js';
 import { hasControlCharacters, printable } from './report.js';
 
@@ -25,10 +25,15 @@ export interface ClassEntry {
   description: string | null;
 }
 
+interface NamedClass extends ClassEntry {
+  /** Where its name comes from: the request field to blame for it. */
+  param: ClassTextsParam;
+}
+
 /** The classes met so far. No two of them may differ in case only: they would be one word to a model. */
 export class ClassTable {
-  private readonly bySource = new Map<string, ClassEntry>();
-  private readonly byName = new Map<string, ClassEntry>();
+  private readonly bySource = new Map<string, NamedClass>();
+  private readonly byName = new Map<string, NamedClass>();
   private readonly listed = new Map<string, { description: string; where: string }>();
 
   /** @param texts what the uploader calls and says of the classes; later ones win */
@@ -48,10 +53,14 @@ export class ClassTable {
   add(label: string, source: string, where: string): string {
     const known = this.bySource.get(source);
     if (known) return known.label;
-    const given: ClassText = Object.assign({}, ...this.texts.map((texts) => texts.find(source, label)));
-    const entry = { label: given.name ?? label, source, description: given.description ?? null };
+    const entry: NamedClass = { label, source, description: null, param: 'file' };
+    for (const texts of this.texts) {
+      const { name, description } = texts.find(source, label);
+      if (name !== undefined) Object.assign(entry, { label: name, param: texts.param });
+      if (description !== undefined) entry.description = description;
+    }
     this.refuseTaken(entry);
-    this.check(entry.label, where);
+    this.check(entry, where);
     if (this.bySource.size === this.limits.maxClasses) {
       throw new InvalidRequestError({
         code: 'too_many_classes',
@@ -88,30 +97,34 @@ export class ClassTable {
    */
   all(): ClassEntry[] {
     for (const texts of this.texts) texts.requireAllUsed();
-    return [...this.bySource.values()].map((entry) => ({
-      ...entry,
-      description: entry.description ?? this.listed.get(entry.source)?.description ?? null,
+    return [...this.bySource.values()].map(({ label, source, description }) => ({
+      label,
+      source,
+      description: description ?? this.listed.get(source)?.description ?? null,
     }));
   }
 
-  private refuseTaken({ label, source }: ClassEntry): void {
+  private refuseTaken({ label, source, param }: NamedClass): void {
     const other = this.byName.get(label.toLowerCase());
     if (!other) return;
+    const isOfField = [param, other.param].includes('classes');
     throw new InvalidRequestError({
       code: 'duplicate_class',
-      param: 'file',
+      param: isOfField ? 'classes' : 'file',
       message:
         `${quoted(other.source)} and ${quoted(source)} both name the class ${quoted(other.label)}. ` +
-        'Merge them, or give them names that differ in more than case, hyphens, underscores and blanks.',
+        (isOfField
+          ? 'Give them names in the field "classes" that differ in more than case, or merge them.'
+          : 'Merge them, or give them names that differ in more than case, hyphens, underscores and blanks.'),
     });
   }
 
-  private check(label: string, where: string): void {
+  private check({ label, param }: NamedClass, where: string): void {
     const fault = this.faultOf(label);
     if (fault === null) return;
     throw new InvalidRequestError({
       code: 'invalid_label',
-      param: 'file',
+      param,
       message: `${where}: the class name ${quoted(label)} ${fault}. Give it a name with 1 to ${this.limits.maxLabelLength} characters.`,
     });
   }

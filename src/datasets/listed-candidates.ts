@@ -66,10 +66,12 @@ export class ListedCandidates {
 
   /** Notes what was left out. Call it after the last list. */
   finish(): void {
-    if (this.testEntries === 0) return;
-    this.context.log.ignored += this.testEntries;
+    const { testEntries: count } = this;
+    if (count === 0) return;
+    this.context.log.ignored += count;
     this.context.log.notes.push(
-      `The ${this.testEntries} entries of the test split were left out: training must not see test images.`,
+      `${count === 1 ? 'The entry of the test split was' : `The ${count} entries of the test split were`} left out: ` +
+        'training must not see test images.',
     );
   }
 

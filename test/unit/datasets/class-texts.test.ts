@@ -78,6 +78,19 @@ describe('names and descriptions of classes', () => {
     await expect(ingestBytes(bytes)).rejects.toMatchObject({ code: 'duplicate_class' });
     expect((await datasetOf(bytes, {}, field({ 'a-1': 'one', a_1: 'two' }))).classes).toEqual(['one', 'two']);
   });
+
+  test('are to blame only for names that they give', async () => {
+    const bytes = await zip({ 'a/1.png': await image(1), 'b/1.png': await image(2), 'B/1.png': await image(3) });
+    const refused = async (texts: unknown) => ingestBytes(bytes, {}, field(texts)).catch((error: unknown) => error);
+    const ofField = { code: 'duplicate_class', param: 'classes', message: expect.stringContaining('field "classes"') };
+    expect(await refused({ a: { name: 'one', description: 'first' } })).toMatchObject({
+      code: 'duplicate_class',
+      param: 'file',
+    });
+    expect(await refused({ B: { description: 'last' } })).toMatchObject({ code: 'duplicate_class', param: 'file' });
+    expect(await refused({ B: 'c', b: 'A' })).toMatchObject(ofField);
+    expect(await refused({ B: 'c', a: 'b' })).toMatchObject(ofField);
+  });
 });
 
 test.each<[string, unknown, string, string]>([
@@ -101,8 +114,7 @@ test.each<[string, unknown, string, string]>([
   const inForm = await (async () => ingestBytes(await zip(entries), {}, field(texts)))().catch(
     (error: unknown) => error,
   );
-  const param = ['duplicate_class', 'invalid_label'].includes(code) ? 'file' : 'classes';
-  expect(inForm).toMatchObject({ status: 400, code, param, message: expect.stringContaining(says) });
+  expect(inForm).toMatchObject({ status: 400, code, param: 'classes', message: expect.stringContaining(says) });
 });
 
 test.each([

@@ -49,7 +49,7 @@ describe('a CSV in a ZIP', () => {
         'train dog 2.png',
         'validation dog 3.png',
       ]);
-      expect(found.report.notes).toEqual([expect.stringContaining('1 entries of the test split')]);
+      expect(found.report.notes).toEqual([expect.stringContaining('The entry of the test split was left out')]);
     },
     20_000,
   );

@@ -78,7 +78,9 @@ describe('folders of a ZIP', () => {
     });
     expect(images).toHaveLength(2);
     expect(report.ignored_count).toBe(2);
-    expect(report.notes).toEqual([expect.stringContaining('2 files under test/')]);
+    expect(report.notes).toEqual([expect.stringContaining('The 2 files under test/ were left out')]);
+    const one = await layout({ ...(await twoClasses('train/')), 'test/cat/1.png': await image(3) });
+    expect(one.report.notes).toEqual([expect.stringContaining('The file under test/ was left out')]);
   });
 
   test('system files and loose documents are ignored', async () => {
