@@ -1,4 +1,4 @@
-import type { MultipartFile } from '@fastify/multipart';
+import type { MultipartFile, MultipartValue } from '@fastify/multipart';
 import type { FastifyRequest } from 'fastify';
 import { InvalidRequestError } from '../errors.js';
 
@@ -26,6 +26,16 @@ export async function fileBytes(part: MultipartFile): Promise<Buffer> {
   } catch (error) {
     throw toFormError(error);
   }
+}
+
+/** @throws InvalidRequestError naming a text field that the form has had already: either value may be the one that is meant */
+export function requireFirst({ fieldname }: Pick<MultipartValue, 'fieldname'>, fields: object): void {
+  if (!Object.hasOwn(fields, fieldname)) return;
+  throw new InvalidRequestError({
+    code: 'repeated_parameter',
+    param: fieldname,
+    message: `${fieldname} is in the form more than once. Send it once.`,
+  });
 }
 
 /** Errors that know their status say what was wrong; all others of the parser are about the form's syntax. */

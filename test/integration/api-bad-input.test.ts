@@ -361,6 +361,18 @@ const forms: Bad[] = [
     says: '"fine-tune"',
   },
   {
+    what: 'two purposes',
+    send: () =>
+      sendForm(service, '/v1/files', [
+        { name: 'purpose', value: 'fine-tune' },
+        { name: 'file', value: jsonl(twoLines), filename: 'a.jsonl' },
+        { name: 'purpose', value: 'fine-tune' },
+      ]),
+    code: 'repeated_parameter',
+    param: 'purpose',
+    says: 'Send it once',
+  },
+  {
     what: 'no file',
     send: () => sendForm(service, '/v1/files', [{ name: 'purpose', value: 'fine-tune' }]),
     code: 'file_missing',
@@ -1289,7 +1301,37 @@ const predictions: Bad[] = [
       ]),
     code: 'invalid_parameter',
     param: 'top_k',
-    says: 'expected number',
+    says: 'top_k: Send a whole number from 1 to 65536.',
+  },
+  ...['0', '-1', '1.5', '1e1', ' ', '65537', '9'.repeat(400)].map((value) => ({
+    what: `a form with top_k ${JSON.stringify(value.slice(0, 8))}`,
+    send: () =>
+      sendForm(service, `/v1/adapters/${known.adapter}/predict`, [
+        { name: 'images', value: cat, filename: 'a.png' },
+        { name: 'top_k', value },
+      ]),
+    code: 'invalid_parameter',
+    param: 'top_k',
+    says: 'top_k: Send a whole number from 1 to 65536.',
+  })),
+  {
+    what: 'a form with top_k twice',
+    send: () =>
+      sendForm(service, `/v1/adapters/${known.adapter}/predict`, [
+        { name: 'top_k', value: '1' },
+        { name: 'images', value: cat, filename: 'a.png' },
+        { name: 'top_k', value: '2' },
+      ]),
+    code: 'repeated_parameter',
+    param: 'top_k',
+    says: 'Send it once',
+  },
+  {
+    what: 'a form with its images as text',
+    send: () => sendForm(service, `/v1/adapters/${known.adapter}/predict`, [{ name: 'images', value: dataUri(cat) }]),
+    code: 'images_not_files',
+    param: 'images',
+    says: 'as files',
   },
 ];
 
@@ -1344,6 +1386,18 @@ const imports: Bad[] = [
     code: 'model_not_found',
     param: 'model',
     says: 'No provider is named "nobody"',
+  },
+  {
+    what: 'an adapter for two models',
+    send: () =>
+      sendForm(service, '/v1/adapters/import', [
+        { name: 'model', value: 'emoji-clip' },
+        { name: 'file', value: known.exported, filename: 'a' },
+        { name: 'model', value: 'slow' },
+      ]),
+    code: 'repeated_parameter',
+    param: 'model',
+    says: 'Send it once',
   },
   {
     what: 'an adapter that does not fit the model',

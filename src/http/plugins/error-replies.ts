@@ -3,6 +3,7 @@ import type { ConnectionError, FastifyError, FastifyInstance, FastifyReply, Fast
 import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 import type { z } from 'zod';
 import {
+  AuthenticationError,
   CraftError,
   InvalidRequestError,
   NotFoundError,
@@ -31,6 +32,7 @@ export function sendError(error: FastifyError, request: FastifyRequest, reply: F
   const known = toCraftError(error);
   if (known) {
     if (known.status >= 500) request.log.warn({ err: known }, 'request failed');
+    if (known instanceof AuthenticationError) reply.header('www-authenticate', challengeOf(known));
     if (mustNotBeRepeated(known)) reply.header('x-should-retry', 'false');
     if (known.retryAfterSeconds !== undefined) reply.header('retry-after', Math.ceil(known.retryAfterSeconds));
     return reply.code(known.status).send(errorBody(known));
@@ -44,6 +46,11 @@ export function sendError(error: FastifyError, request: FastifyRequest, reply: F
       param: null,
     },
   });
+}
+
+/** How to authenticate (RFC 9110, 11.6.1; RFC 6750, 3: no error is named to those who sent no key). */
+function challengeOf({ code }: AuthenticationError): string {
+  return code === 'missing_api_key' ? 'Bearer' : 'Bearer error="invalid_token"';
 }
 
 /**

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { AdapterInfo } from '../../adapters/adapter-store.js';
 import { InvalidRequestError } from '../../errors.js';
 import { PROVIDER_NAME } from '../../providers/provider-record.js';
-import { fileBytes, formParts } from '../forms.js';
+import { fileBytes, formParts, requireFirst } from '../forms.js';
 import { parseInput } from '../plugins/error-replies.js';
 import { adapterListSchema, adapterSchema, deletedAdapterSchema, toAdapter } from '../schemas/adapters.js';
 import { errorResponses, pageQuery, toList } from '../schemas/common.js';
@@ -119,8 +119,12 @@ export const adapterRoutes: FastifyPluginAsyncZod<{ services: Services }> = asyn
       const fields: Record<string, unknown> = {};
       let bytes: Buffer | undefined;
       for await (const part of formParts(request, { limits: { fileSize: MAX_ADAPTER_BYTES, files: 1 } })) {
-        if (part.type === 'file') bytes = await fileBytes(part);
-        else fields[part.fieldname] = part.value;
+        if (part.type === 'file') {
+          bytes = await fileBytes(part);
+        } else {
+          requireFirst(part, fields);
+          fields[part.fieldname] = part.value;
+        }
       }
       if (!bytes) {
         throw new InvalidRequestError({

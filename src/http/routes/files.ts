@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { ClassTexts } from '../../datasets/class-texts.js';
 import { type DatasetStore, FILE_PURPOSE, type FileRecord } from '../../datasets/dataset-store.js';
 import { InvalidRequestError, PayloadTooLargeError } from '../../errors.js';
-import { formParts } from '../forms.js';
+import { formParts, requireFirst } from '../forms.js';
 import { errorResponses, pageQuery, toList } from '../schemas/common.js';
 import { deletedFileSchema, fileListSchema, fileSchema, toFile } from '../schemas/files.js';
 import type { Services } from '../services.js';
@@ -183,6 +183,7 @@ async function nextFile(parts: FormParts, fields: UploadFields): Promise<Multipa
       if (part.fieldname !== 'file') throw unexpectedFile('unexpected_file_field', part);
       return part;
     }
+    requireFirst(part, fields);
     if (part.fieldname === 'purpose') fields.purpose = String(part.value);
     if (part.fieldname === 'classes') fields.classes = classesOf(part);
   }

@@ -4,14 +4,17 @@ import { z } from 'zod';
 import { MOST_PREDICTION_VIEWS } from '../../adapters/predictor.js';
 import { type CheckedImage, checkImageBytes, decodeImageInputs, PixelCount } from '../../datasets/image-input.js';
 import { DEFAULT_DATASET_LIMITS, type ImageLimits } from '../../datasets/limits.js';
+import { InvalidRequestError } from '../../errors.js';
 import type { ProviderImage } from '../../providers/provider.js';
-import { fileBytes, formParts } from '../forms.js';
+import { fileBytes, formParts, requireFirst } from '../forms.js';
 import { bodyTooLarge, parseInput } from '../plugins/error-replies.js';
 import {
+  DEFAULT_TOP_K,
   MAX_PREDICT_IMAGES,
+  MOST_TOP_K,
   predictBodySchema,
   predictionSchema,
-  predictionViews,
+  predictOptions,
   toPrediction,
   zeroShotBodySchema,
 } from '../schemas/adapters.js';
@@ -23,19 +26,17 @@ const multipartForm = z.object({
     .array(z.string().meta({ format: 'binary' }))
     .min(1)
     .max(MAX_PREDICT_IMAGES),
-  top_k: z.int().optional(),
-  black_box: z.boolean().optional(),
-  views: predictionViews,
+  ...predictOptions,
 });
 
 /** Multipart fields are text; images come as files. */
 const multipartFields = z.strictObject({
-  top_k: z.coerce.number().int().min(1).max(65536).default(3),
+  top_k: wholeNumberField(MOST_TOP_K).default(DEFAULT_TOP_K),
   black_box: z
     .enum(['true', 'false'])
     .default('false')
     .transform((value) => value === 'true'),
-  views: z.coerce.number().int().min(1).max(MOST_PREDICTION_VIEWS).optional(),
+  views: wholeNumberField(MOST_PREDICTION_VIEWS).optional(),
 });
 
 const multipartImages = z.object({
@@ -110,7 +111,10 @@ async function readPredictRequest(request: FastifyRequest, maxBytes: number) {
   let size = 0;
   for await (const part of formParts(request, { limits: { fileSize: Math.min(maxBytes, limits.maxImageBytes) } })) {
     if (part.type === 'field') {
-      fields[part.fieldname] = part.value;
+      if (part.fieldname === 'images') throw imagesAsText();
+      requireFirst(part, fields);
+      // A part that is declared as JSON has been parsed already.
+      fields[part.fieldname] = String(part.value);
       continue;
     }
     const bytes = await fileBytes(part);
@@ -123,6 +127,26 @@ async function readPredictRequest(request: FastifyRequest, maxBytes: number) {
   const { top_k: topK, black_box: blackBox, views } = parseInput(multipartFields, fields);
   parseInput(multipartImages, { images });
   return { images, topK, blackBox, views };
+}
+
+/** A form's field with a whole number from 1 to `most`. */
+function wholeNumberField(most: number) {
+  const error = `Send a whole number from 1 to ${most}.`;
+  return z
+    .string()
+    .trim()
+    .regex(/^\d+$/, { error })
+    .transform(Number)
+    .pipe(z.int({ error }).min(1, { error }).max(most, { error }));
+}
+
+function imagesAsText(): InvalidRequestError {
+  return new InvalidRequestError({
+    code: 'images_not_files',
+    param: 'images',
+    message:
+      'A form has its images as files, with a filename each (curl -F images=@cat.png). Send data URIs in a JSON body.',
+  });
 }
 
 async function decodeImages(images: string[]): Promise<ProviderImage[]> {

@@ -38,11 +38,20 @@ const images = z
   .min(1)
   .max(MAX_IMAGES)
   .describe('Images as data URIs (data:image/png;base64,…): PNG, JPEG, WebP or GIF.');
-const topK = z.int().min(1).max(65536).default(3).describe('How many labels to answer for each image.');
+/** More than a data set has classes. */
+export const MOST_TOP_K = 65536;
+export const DEFAULT_TOP_K = 3;
+
+const topK = z
+  .int()
+  .min(1)
+  .max(MOST_TOP_K)
+  .default(DEFAULT_TOP_K)
+  .describe('How many labels to answer for each image.');
 
 export const MAX_PREDICT_IMAGES = MAX_IMAGES;
 
-export const predictionViews = z
+const predictionViews = z
   .int()
   .min(1)
   .max(MOST_PREDICTION_VIEWS)
@@ -51,12 +60,14 @@ export const predictionViews = z
     'Views of each image that the prediction averages over: 2 are the image and its mirror image. Each costs as many image queries as the job of the adapter said. 1 where it is left out.',
   );
 
-export const predictBodySchema = z.strictObject({
-  images,
+/** All that a prediction is told beside its images. */
+export const predictOptions = {
   top_k: topK,
   black_box: z.boolean().default(false).describe('Also answer what the black box said before the refinement head.'),
   views: predictionViews,
-});
+};
+
+export const predictBodySchema = z.strictObject({ images, ...predictOptions });
 
 export const zeroShotBodySchema = z.strictObject({
   images,

@@ -1,6 +1,6 @@
 import Fastify from 'fastify';
 import { describe, expect, it } from 'vitest';
-import { BudgetExceededError, ConflictError, CraftError } from '../../../src/errors.js';
+import { AuthenticationError, BudgetExceededError, ConflictError, CraftError } from '../../../src/errors.js';
 import { registerErrorReplies } from '../../../src/http/plugins/error-replies.js';
 import { pageQuery } from '../../../src/http/schemas/common.js';
 import { type Billing, ProviderCallError } from '../../../src/providers/provider-call-error.js';
@@ -24,6 +24,20 @@ describe('error replies', () => {
     });
     const response = await app.inject('/');
     expect(response.headers['x-should-retry']).toBe(expected);
+    await app.close();
+  });
+
+  it.each([
+    [new AuthenticationError({ code: 'missing_api_key', message: 'm' }), 'Bearer'],
+    [new AuthenticationError({ code: 'invalid_api_key', message: 'm' }), 'Bearer error="invalid_token"'],
+    [new ConflictError({ code: 'c', message: 'm' }), undefined],
+  ])('say how to authenticate where that is what is missing: %s', async (error, expected) => {
+    const app = Fastify();
+    registerErrorReplies(app);
+    app.get('/', async () => {
+      throw error;
+    });
+    expect((await app.inject('/')).headers['www-authenticate']).toBe(expected);
     await app.close();
   });
 });

@@ -10,6 +10,14 @@ function* referencesIn(value: unknown): Generator<string> {
   for (const item of Object.values(value)) yield* referencesIn(item);
 }
 
+it('documents a prediction by form with the bounds of one by JSON', async () => {
+  const { paths } = parse(await readFile(DOCUMENT, 'utf8'));
+  const { content } = paths['/v1/adapters/{adapter_id}/predict'].post.requestBody;
+  const { images: _, ...options } = content['application/json'].schema.properties;
+  expect(options.top_k).toMatchObject({ minimum: 1, maximum: 65536 });
+  expect(content['multipart/form-data'].schema.properties).toMatchObject(options);
+});
+
 it('every reference of the OpenAPI document leads somewhere', async () => {
   const document = parse(await readFile(DOCUMENT, 'utf8')) as Record<string, unknown>;
   const references = [...new Set(referencesIn(document))];
