@@ -126,7 +126,7 @@ function byPosition(a: DatasetImage, b: DatasetImage): number {
 
 function requireClasses(
   classes: { label: string; source: string }[],
-  counts: { train: number }[],
+  counts: { train: number; validation: number }[],
   accepted: number,
   log: EntryLog,
 ): void {
@@ -139,6 +139,14 @@ function requireClasses(
     );
   }
   const empty = classes.filter((_, index) => counts[index].train === 0);
+  if (empty.length === classes.length && counts.some(({ validation }) => validation > 0)) {
+    throw refused(
+      'class_without_images',
+      'All usable images are of the validation split. A file needs training images; that which a job names as its ' +
+        'validation_file, too, and all its images validate: name no split in it.',
+      log,
+    );
+  }
   if (empty.length > 0) {
     const names = empty.slice(0, 5).map(({ source }) => quoted(source));
     throw refused(

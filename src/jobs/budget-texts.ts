@@ -1,6 +1,6 @@
 import type { Job } from '../db/generated/client.js';
 import { ConflictError } from '../errors.js';
-import { BUDGET_PARAMETERS, type QueryLimits, UNITS } from '../ledger/accounts.js';
+import { BUDGET_PARAMETERS, type QueryLimits, showAmount, UNITS } from '../ledger/accounts.js';
 import { addAmounts, multiplyAmounts, NOTHING } from '../providers/amounts.js';
 import type { JobMethod } from './job-request.js';
 import type { TrainingPlan } from './plan.js';
@@ -62,9 +62,4 @@ export function nothingMoreToAsk(id: string, planned: number): ConflictError {
     param: 'fine_tuning_job_id',
     message: `Job ${id} has asked about all ${planned} views that it asks about, whatever the budget. Create a job with more images, or with more views where "views" allowed fewer than help.`,
   });
-}
-
-/** In the unit of its parameter: dollars, not micro-dollars. */
-export function showAmount(unit: keyof QueryLimits, amount: number): string {
-  return `${unit === 'costMicroUsd' ? amount / 1e6 : amount}`;
 }

@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import { type Database, Prisma } from '../db/client.js';
 import type { Job } from '../db/generated/client.js';
 import { InvalidRequestError } from '../errors.js';
-import { BUDGET_PARAMETERS, type QueryLimits, UNITS } from '../ledger/accounts.js';
+import { BUDGET_PARAMETERS, type QueryLimits, showAmount, UNITS } from '../ledger/accounts.js';
 import type { Ledger } from '../ledger/ledger.js';
 import type { BudgetChange } from './budget-change.js';
 import {
@@ -11,7 +11,6 @@ import {
   nothingMoreToAsk,
   nothingToBeginWith,
   nothingToGoOnWith,
-  showAmount,
   whatStays,
 } from './budget-texts.js';
 import { describePlan } from './describe-plan.js';

@@ -1,5 +1,6 @@
 import type { Dataset, DatasetImage } from '../datasets/dataset.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
+import { quoted } from '../datasets/labels.js';
 import { splitValidation } from '../datasets/validation-split.js';
 import type { Job } from '../db/generated/client.js';
 import { InvalidRequestError } from '../errors.js';
@@ -127,17 +128,25 @@ function validationSet(
     });
   }
   const trained = new Set(trainingImages.map((image) => image.sha256));
-  const leaked = validation.images.find((image) => trained.has(image.sha256));
-  if (leaked) {
-    throw new InvalidRequestError({
-      code: 'validation_leak',
-      param: 'validation_file',
-      message: `Validation image ${leaked.name} is a training image too. Remove it from one of the files.`,
-    });
-  }
+  const leaked = validation.images.filter((image) => trained.has(image.sha256));
+  if (leaked.length > 0) throw validationLeak(leaked);
   const set = toSet(validation, distinct(validation.images));
   const labels = set.labels.map((label) => classIndex.get(validation.classes[label]) ?? -1);
   return { images: set.images, labels };
+}
+
+function validationLeak(leaked: DatasetImage[]): InvalidRequestError {
+  const [{ name, sha256 }] = leaked;
+  // An image that came without a name has its checksum for one.
+  const which = name.startsWith(sha256) ? `the image with SHA-256 ${sha256}` : quoted(name);
+  return new InvalidRequestError({
+    code: 'validation_leak',
+    param: 'validation_file',
+    message:
+      leaked.length === 1
+        ? `A validation image is a training image too: ${which}. Remove it from one of the files.`
+        : `${leaked.length} validation images are training images too, such as ${which}. Remove each from one of the files.`,
+  });
 }
 
 function toSet(dataset: Dataset, images: DatasetImage[]): LabelledSet {

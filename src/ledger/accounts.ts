@@ -47,12 +47,17 @@ export const BUDGET_PARAMETERS: Record<keyof QueryAmounts, string> = {
   costMicroUsd: 'max_cost_usd',
 };
 
-const UNIT_NAMES: Record<keyof QueryAmounts, string> = {
-  promptEvaluations: 'prompt evaluations',
-  imageQueries: 'image queries',
-  requests: 'requests',
-  costMicroUsd: 'micro-dollars',
+const UNIT_NAMES: Record<keyof QueryAmounts, { one: string; many: string }> = {
+  promptEvaluations: { one: 'prompt evaluation', many: 'prompt evaluations' },
+  imageQueries: { one: 'image query', many: 'image queries' },
+  requests: { one: 'request', many: 'requests' },
+  costMicroUsd: { one: 'dollar', many: 'dollars' },
 };
+
+/** In the unit of its parameter: dollars, not micro-dollars. */
+export function showAmount(unit: keyof QueryAmounts, amount: number): string {
+  return `${unit === 'costMicroUsd' ? amount / 1e6 : amount}`;
+}
 
 /** An account that does not cover a call. */
 export type Shortage = {
@@ -69,11 +74,13 @@ export class LimitReachedError extends BudgetExceededError {
   constructor(readonly shortage: Shortage) {
     const { kind, unit, limit, remaining, needed } = shortage;
     const parameter = BUDGET_PARAMETERS[unit];
+    const shown = (amount: number) => showAmount(unit, amount);
     super({
       code: CODES[kind],
       param: parameter,
       message:
-        `The next step needs ${needed} ${UNIT_NAMES[unit]}, but only ${Math.max(0, remaining)} of ${limit} remain` +
+        `The next step needs ${shown(needed)} ${UNIT_NAMES[unit][shown(needed) === '1' ? 'one' : 'many']}, ` +
+        `but only ${shown(Math.max(0, remaining))} of ${shown(limit)} remain` +
         `${SCOPES[kind]}. Nothing was sent. ${REMEDIES[kind].replace('%', parameter)}`,
     });
   }

@@ -27,6 +27,15 @@ test('a training image is rejected from validation', async () => {
   ]);
 });
 
+test('a file of validation images only is told how to be a validation_file', async () => {
+  const refused = ingestBytes(await zip(await twoClasses('validation/')));
+  await expect(refused).rejects.toMatchObject({
+    code: 'class_without_images',
+    param: 'file',
+    message: expect.stringContaining('name no split'),
+  });
+});
+
 test('copies in one class are kept, counted and stored once', async () => {
   const { report, folder } = await ingestBytes(await zip({ ...(await twoClasses()), 'cat/copy.png': await image(1) }));
   expect(report.duplicates).toBe(1);

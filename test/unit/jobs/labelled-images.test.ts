@@ -38,6 +38,14 @@ test('shots thin the training images out and leave validation as it is, wherever
   }
 });
 
+test('training images among the validation images are named, and counted', async () => {
+  const training = await dataset({ a: 2, b: 2 }, 0);
+  const one = await dataset({ b: 1 }, 50, { 'a/same.png': await image(1) });
+  const refuse = (validation: Dataset) => () => chooseImages(training, validation, {}, 1);
+  expect(refuse(one)).toThrow('A validation image is a training image too: "a/same.png". Remove it');
+  expect(refuse(training)).toThrow('4 validation images are training images too, such as "a/0.png". Remove each');
+});
+
 test('classes come with their descriptions', async () => {
   const texts = Buffer.from(JSON.stringify({ b: { name: 'bear', description: 'Brown.' } }));
   const training = await dataset({ a: 1, b: 1 }, 0, { 'classes.json': texts });
