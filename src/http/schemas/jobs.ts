@@ -73,7 +73,7 @@ const planSchema = z
       .object({ transforms: z.array(z.enum(TRANSFORMS)), usage: usageSchema })
       .nullable()
       .describe(
-        "What a prediction asks about an image, and what that costs. An adapter of a job that ended before its first view was asked about in all these transforms asks about the first of them alone, those that were; the job's last event names them.",
+        "What a prediction asks about an image, and what that costs. An adapter of a job that ended before its first view was asked about in all these transforms, or of a generation before that which best_validation chose, asks about the first of them alone, those that were; the job's last event names them.",
       ),
     training_images: z.int().describe('Of strategy economy, without copies of an image.'),
     validation_images: z
