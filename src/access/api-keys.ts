@@ -41,7 +41,7 @@ export class ApiKeys {
 
   /**
    * @param authorization the request's Authorization header
-   * @param address where the request came from; wrong keys from one address are limited
+   * @param address where the request came from; wrong keys from one address are limited, and with them keys that were never seen here
    * @throws AuthenticationError, RateLimitError
    */
   async authenticate(authorization: string | undefined, address: string): Promise<Caller> {
@@ -56,7 +56,8 @@ export class ApiKeys {
     const name = Buffer.from(hash).toString('base64');
     const remembered = this.known.get(name);
     if (remembered && remembered.until > Date.now()) return remembered.caller;
-    this.wrongKeys.check(address);
+    // A key that was a right one is no guess; it may have been revoked since.
+    if (!remembered) this.wrongKeys.check(address);
     const row = await this.database.apiKey.findUnique({ where: { hash }, select: { id: true, revokedAt: true } });
     if (!row || row.revokedAt) {
       this.known.delete(name);

@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { ApiKeys } from '../../src/access/api-keys.js';
 import { type TestDatabase, testDatabase } from '../helpers/postgres.js';
 
@@ -48,5 +48,25 @@ describe('ApiKeys', () => {
     expect([...codes]).toEqual(['invalid_api_key', 'too_many_wrong_keys']);
     await keys.authenticate(bearer(key), '10.0.0.1');
     await expect(keys.authenticate(bearer('ck-wrong'), '10.0.0.2')).rejects.toMatchObject({ code: 'invalid_api_key' });
+  });
+
+  it('makes nobody wait whose key was right before, for as long as its address has to, unless it was revoked', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const keys = new ApiKeys(db.database);
+    const [key, old] = [ApiKeys.generate(), ApiKeys.generate()];
+    await keys.ensure(key, 'steady');
+    await keys.ensure(old, 'replaced');
+    for (const right of [key, old]) await keys.authenticate(bearer(right), '10.0.0.3');
+    for (let i = 0; i < 30; i++) {
+      await keys.authenticate(bearer(`ck-wrong-${i}`), '10.0.0.3').catch(() => undefined);
+    }
+    await keys.ensure(ApiKeys.generate(), 'replaced');
+    vi.setSystemTime(Date.now() + 45_000);
+    await keys.authenticate(bearer(key), '10.0.0.3');
+    await expect(keys.authenticate(bearer(old), '10.0.0.3')).rejects.toMatchObject({ code: 'invalid_api_key' });
+    await expect(keys.authenticate(bearer(old), '10.0.0.3')).rejects.toMatchObject({ code: 'too_many_wrong_keys' });
   });
 });
