@@ -159,14 +159,15 @@ describe('predictions at the same time', () => {
 });
 
 describe('with batching off', () => {
-  it('every prediction is a call of its own', async () => {
+  it('every prediction is a call of its own, with each image once', async () => {
     const { started, id } = await startWith({ CRAFT_PREDICT_BATCH_MS: '0' });
     const where = `/v1/adapters/${id}/predict`;
     const { result: answers, counts } = await servedDuring(started, () =>
       Promise.all(images.slice(0, 5).map((image) => predict([image, image], {}, started, where))),
     );
-    expect(counts).toEqual({ prompt_evaluations: 5, image_queries: 10, requests: 5 });
-    for (const { usage } of answers) expect(usage).toMatchObject({ image_queries: 2, requests: 1 });
-    expect((await used(started, id))[0]).toMatchObject({ image_queries: 10, requests: 5, reserved: 0 });
+    expect(counts).toEqual({ prompt_evaluations: 5, image_queries: 5, requests: 5 });
+    for (const { data } of answers) expect(data[1]).toEqual(data[0]);
+    for (const { usage } of answers) expect(usage).toMatchObject({ image_queries: 1, requests: 1 });
+    expect((await used(started, id))[0]).toMatchObject({ image_queries: 5, requests: 5, reserved: 0 });
   });
 });
