@@ -9,10 +9,10 @@ import { ask, embeddedTexts, questionOf } from '../providers/ask.js';
 import { LogitsAssembly, TextsAssembly } from '../providers/assemble.js';
 import { callLimits, imageCallLimits, imageTooLarge, sentSizes } from '../providers/call-limits.js';
 import { type CallLimits, type CallRange, cutIntoCalls, largestImageBytes } from '../providers/calls.js';
+import { distinctImages, pickRows } from '../providers/distinct-images.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
 import type { CallOptions, ClassTexts, Prompts, Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
-import { distinctImages, pickRows } from './distinct-images.js';
 import { embeddedLogits } from './embedded-scoring.js';
 
 export interface ScoringOrder {
@@ -74,8 +74,11 @@ export async function scoreImages(ledger: Ledger, embeddings: ImageEmbeddings, o
           embeddings,
           meter,
           {
-            ...{ provider, images, limits: imageLimits, classCount: order.classes.names.length },
+            provider,
+            images,
             sizes: sentSizes(provider.capabilities, images),
+            limits: imageLimits,
+            classCount: order.classes.names.length,
           },
           () => order.textEmbeddings ?? texts(),
         )

@@ -2,10 +2,10 @@ import { LimitReachedError, UNITS } from '../ledger/accounts.js';
 import { NOTHING } from '../providers/amounts.js';
 import { sentSizes } from '../providers/call-limits.js';
 import { type CallLimits, cutIntoCalls } from '../providers/calls.js';
+import { distinctImages, pickRows } from '../providers/distinct-images.js';
 import type { Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
 import { Crowd } from './crowd.js';
-import { distinctImages, pickRows } from './distinct-images.js';
 import { requireImagesFit, type Scored, type ScoringOrder, scoringLimits } from './metered-scoring.js';
 
 /** Statuses with which a provider refuses what a request holds, as it does for one image that it cannot read. */

@@ -72,7 +72,7 @@ export class Predictor {
     batchMs: number,
   ) {
     this.embeddings = new ImageEmbeddings(database);
-    this.batches = new PredictBatches((order) => scoreImages(ledger, this.embeddings, order), batchMs);
+    this.batches = new PredictBatches((order) => this.score(order), batchMs);
   }
 
   /** Says that a prediction is being read, so that others wait for it; to be undone when it has been. */
@@ -107,8 +107,6 @@ export class Predictor {
         worker: this.worker,
         apiKeyId: options.apiKeyId,
       });
-      // What is known already is not asked for, and so nobody looked whether the adapter is still there.
-      if (scored.usage.requests === 0 && provider.kind === 'embedding') await this.requireLive(adapterId);
     } catch (error) {
       if (!(error instanceof ReservationRefusedError)) throw error;
       // Deleted since it was read: the adapter, or its provider.
@@ -215,6 +213,13 @@ export class Predictor {
     const adapter = { adapterId, providerId, question, file: decoded, reader, checkedAt: Date.now() };
     this.warm.set(id, adapter, file.length * PREPARED_PER_FILE);
     return adapter;
+  }
+
+  private async score(order: ScoringOrder): Promise<Scored> {
+    const scored = await scoreImages(this.ledger, this.embeddings, order);
+    // What is known already is not asked for, and so nobody looked whether the adapter is still there.
+    if (scored.usage.requests === 0) await this.requireLive(order.accountId);
+    return scored;
   }
 
   /** @throws ReservationRefusedError as a call of an adapter that was deleted does */

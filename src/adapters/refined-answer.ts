@@ -1,8 +1,8 @@
+import { Batcher } from '../batcher.js';
 import { type EconomyHead, PreparedHead } from '../craft/economy/economy-head.js';
 import { answerWidthOf, sharedLogits } from '../craft/economy/head-inputs.js';
 import { type HeadWeights, refineLogits } from '../craft/head-weights.js';
 import { ConflictError } from '../errors.js';
-import { Batcher } from '../ledger/batcher.js';
 import { readsAnswers } from './adapter-head.js';
 
 /** What a black box answered to some images: to each in V views, and to each view in T transforms, one after another. */

@@ -1,7 +1,7 @@
+import { Batcher } from '../batcher.js';
 import { type Database, Prisma } from '../db/client.js';
 import type { Job } from '../db/generated/client.js';
 import { BALANCE_COLUMNS, type Balance, type BalanceRow, toBalance } from '../ledger/accounts.js';
-import { Batcher } from '../ledger/batcher.js';
 
 /** A job with what its answer needs: provider name, what it spent and its adapter. */
 export interface JobDetails {

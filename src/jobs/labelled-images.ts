@@ -4,6 +4,7 @@ import { quoted } from '../datasets/labels.js';
 import { splitValidation } from '../datasets/validation-split.js';
 import type { Job } from '../db/generated/client.js';
 import { InvalidRequestError } from '../errors.js';
+import { distinctImages } from '../providers/distinct-images.js';
 import type { ProviderImage } from '../providers/provider.js';
 import type { JobMethod } from './job-request.js';
 import type { TrainingPlan } from './plan.js';
@@ -70,7 +71,8 @@ export function chooseImages(
   { validation_fraction: fraction, shots, asksOnce = false, validates = true }: ImageChoice,
   seed: number,
 ): LabelledImages {
-  const distinct = (images: DatasetImage[]) => (asksOnce ? withoutCopies(images) : images);
+  // A data set has no image in two classes.
+  const distinct = (images: DatasetImage[]) => (asksOnce ? distinctImages(images).distinct : images);
   const whole = training.images.filter((image) => image.split === 'train');
   const ownValidation = training.images.filter((image) => image.split === 'validation');
   if (fraction !== undefined && (validation || ownValidation.length > 0)) {
@@ -93,12 +95,6 @@ export function chooseImages(
     training: toSet(training, chosen),
     validation: validates ? set : { images: [], labels: new Int32Array(0) },
   };
-}
-
-/** The first of those that are the same. A data set has no image in two classes. */
-function withoutCopies(images: DatasetImage[]): DatasetImage[] {
-  const seen = new Set<string>();
-  return images.filter(({ sha256 }) => !seen.has(sha256) && seen.add(sha256));
 }
 
 function setAside(images: DatasetImage[], fraction: number, seed: number) {

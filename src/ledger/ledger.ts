@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { Batcher } from '../batcher.js';
 import type { Database, Prisma } from '../db/client.js';
 import type { QueryAmounts } from '../providers/provider.js';
 import {
@@ -13,7 +14,6 @@ import {
   toBalance,
   UNITS,
 } from './accounts.js';
-import { Batcher } from './batcher.js';
 import { closingRow } from './closing-row.js';
 import { isImpossible, LedgerConnection } from './connection.js';
 import { LateClosings } from './late-closings.js';

@@ -1,12 +1,12 @@
-import type { ProviderImage } from '../providers/provider.js';
-
 /**
- * Each of some images once, in the order of their first appearance.
+ * Each of some images once, byte for byte, in the order of their first appearance.
  * @returns `rows`: for every image, which of the distinct ones it is
  */
-export function distinctImages(images: ProviderImage[]): { distinct: ProviderImage[]; rows: number[] } {
+export function distinctImages<Image extends { sha256: string }>(
+  images: Image[],
+): { distinct: Image[]; rows: number[] } {
   const rowOf = new Map<string, number>();
-  const distinct: ProviderImage[] = [];
+  const distinct: Image[] = [];
   const rows = images.map((image) => {
     const known = rowOf.get(image.sha256);
     if (known !== undefined) return known;

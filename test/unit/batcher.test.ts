@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Batcher } from '../../../src/ledger/batcher.js';
+import { Batcher } from '../../src/batcher.js';
 
 /** A batcher whose batches wait until they are let go. */
 function heldBatcher(fits: (batch: number[], item: number) => boolean = () => true) {
