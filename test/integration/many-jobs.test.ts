@@ -93,7 +93,10 @@ describe('jobs side by side on one worker', () => {
     await until(() =>
       service.core.database.reservation.findFirst({ where: { accountId: suspect, state: 'reserved' } }),
     );
+    const died = trainingHosts();
     killTraining();
+    // Only then: a job that came while the process was dying would be a suspect, too.
+    await until(async () => trainingHosts().some((pid) => !died.includes(pid)));
     const { id: other } = await createJob(service, request(SEEDS[1]));
     await until(async () => trainingHosts().length === 2);
     await misbehave(service);
