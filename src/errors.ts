@@ -63,6 +63,13 @@ export class NotFoundError extends CraftError {
   }
 }
 
+/** 405: the path takes other methods. */
+export class MethodNotAllowedError extends CraftError {
+  constructor(detail: ErrorDetail) {
+    super(405, 'invalid_request_error', detail);
+  }
+}
+
 /** 409: the resource is in a state that does not allow the request. */
 export class ConflictError extends CraftError {
   constructor(detail: ErrorDetail) {

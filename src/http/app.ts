@@ -10,6 +10,8 @@ import { answerHttpError, registerErrorReplies, sendError } from './plugins/erro
 import { registerMetrics } from './plugins/metrics.js';
 import { registerOpenApi } from './plugins/openapi.js';
 import { refuseUnstorable } from './plugins/refuse-unstorable.js';
+import { registerBodyRules } from './plugins/request-bodies.js';
+import { registerUnknownRoutes } from './plugins/unknown-routes.js';
 import { adapterRoutes } from './routes/adapters.js';
 import { fileRoutes } from './routes/files.js';
 import { healthRoutes } from './routes/health.js';
@@ -58,6 +60,8 @@ export async function buildApp(services: Services, options: AppOptions): Promise
   app.setSerializerCompiler(serializerCompiler);
   app.removeContentTypeParser('text/plain');
   registerErrorReplies(app);
+  registerUnknownRoutes(app);
+  registerBodyRules(app);
   registerDraining(app);
 
   await app.register(helmet, { contentSecurityPolicy: false });

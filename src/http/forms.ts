@@ -1,6 +1,7 @@
 import type { MultipartFile, MultipartValue } from '@fastify/multipart';
 import type { FastifyRequest } from 'fastify';
 import { InvalidRequestError } from '../errors.js';
+import { repeatedParameter } from './plugins/error-replies.js';
 
 type PartOptions = Parameters<FastifyRequest['parts']>[0];
 
@@ -28,14 +29,9 @@ export async function fileBytes(part: MultipartFile): Promise<Buffer> {
   }
 }
 
-/** @throws InvalidRequestError naming a text field that the form has had already: either value may be the one that is meant */
+/** @throws InvalidRequestError naming a text field that the form has had already */
 export function requireFirst({ fieldname }: Pick<MultipartValue, 'fieldname'>, fields: object): void {
-  if (!Object.hasOwn(fields, fieldname)) return;
-  throw new InvalidRequestError({
-    code: 'repeated_parameter',
-    param: fieldname,
-    message: `${fieldname} is in the form more than once. Send it once.`,
-  });
+  if (Object.hasOwn(fields, fieldname)) throw repeatedParameter(fieldname, 'form');
 }
 
 /** Errors that know their status say what was wrong; all others of the parser are about the form's syntax. */

@@ -22,6 +22,7 @@ const TYPES: Record<number, string> = {
   401: 'authentication_error',
   402: 'budget_error',
   404: 'not_found_error',
+  405: 'invalid_request_error',
   408: 'invalid_request_error',
   409: 'conflict_error',
   413: 'invalid_request_error',

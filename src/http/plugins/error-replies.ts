@@ -6,7 +6,6 @@ import {
   AuthenticationError,
   CraftError,
   InvalidRequestError,
-  NotFoundError,
   PayloadTooLargeError,
   RateLimitError,
   UnsupportedMediaTypeError,
@@ -17,19 +16,11 @@ import { ProviderCallError } from '../../providers/provider-call-error.js';
 /** Every error leaves as `{ error: { message, type, code, param } }`; a bug leaves as a 500 that shows no internals. */
 export function registerErrorReplies(app: FastifyInstance): void {
   app.setErrorHandler(sendError);
-
-  app.setNotFoundHandler((request, reply) => {
-    const error = new NotFoundError({
-      code: 'route_not_found',
-      message: `There is no ${request.method} ${request.url.split('?')[0].slice(0, 200)}. /docs lists what there is.`,
-    });
-    return reply.code(404).send(errorBody(error));
-  });
 }
 
 export function sendError(error: FastifyError, request: FastifyRequest, reply: FastifyReply) {
   reply.header('x-request-id', request.id);
-  const known = toCraftError(error);
+  const known = toCraftError(error, request);
   if (known) {
     if (known.status >= 500) request.log.warn({ err: known }, 'request failed');
     if (known instanceof AuthenticationError) reply.header('www-authenticate', challengeOf(known));
@@ -97,11 +88,16 @@ export function errorBody(error: CraftError) {
   return { error: { message: error.message, type: error.type, code: error.code, param: error.param } };
 }
 
-function toCraftError(error: FastifyError): CraftError | null {
+function toCraftError(error: FastifyError, request: FastifyRequest): CraftError | null {
   if (error instanceof CraftError) return error;
   if (hasZodFastifySchemaValidationErrors(error)) {
     const [first] = error.validation;
-    return invalidField(first.instancePath.split('/').filter(Boolean), first.message ?? 'is invalid', first.params);
+    const path = first.instancePath.split('/').filter(Boolean);
+    const query = request.query as Record<string, unknown>;
+    if (error.validationContext === 'querystring' && Array.isArray(query[path[0]])) {
+      return repeatedParameter(path[0], 'URL');
+    }
+    return invalidField(path, first.message ?? 'is invalid', first.params);
   }
   switch (error.code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
@@ -118,7 +114,6 @@ function toCraftError(error: FastifyError): CraftError | null {
         code: 'multipart_expected',
         message: 'Send this request as multipart/form-data.',
       });
-    case 'FST_ERR_CTP_EMPTY_JSON_BODY':
     case 'FST_ERR_CTP_INVALID_JSON_BODY':
       return new InvalidRequestError({
         code: 'invalid_json',
@@ -163,6 +158,15 @@ export function bodyTooLarge(): PayloadTooLargeError {
   return new PayloadTooLargeError({
     code: 'body_too_large',
     message: 'The request body is larger than this route takes. Send fewer or smaller images per request.',
+  });
+}
+
+/** Either value may be the one that is meant. */
+export function repeatedParameter(param: string, place: 'URL' | 'form'): InvalidRequestError {
+  return new InvalidRequestError({
+    code: 'repeated_parameter',
+    param,
+    message: `${param} is in the ${place} more than once. Send it once.`,
   });
 }
 

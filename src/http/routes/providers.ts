@@ -106,7 +106,7 @@ export const providerRoutes: FastifyPluginAsyncZod<{
         description:
           'Sends one counted query (of a provider that embeds one for the image and one for the texts), tried once, and tells what came back and what was understood. A provider that fails is an answer as well: then `error` says why.',
         params,
-        body: providerTestBodySchema,
+        body: providerTestBodySchema.prefault({}),
         response: { 200: providerTestSchema, ...errorResponses },
       },
     },

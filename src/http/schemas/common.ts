@@ -16,8 +16,15 @@ export const errorSchema = z
 /** The error answers that every route can give. */
 export const errorResponses = { '4xx': errorSchema, '5xx': errorSchema };
 
+const MOST_PER_PAGE = 1000;
+
 export const pageQuery = z.object({
-  limit: z.coerce.number().int().min(1).max(1000).default(20),
+  limit: z.coerce
+    .number({ error: `Send a whole number from 1 to ${MOST_PER_PAGE}.` })
+    .int()
+    .min(1)
+    .max(MOST_PER_PAGE)
+    .default(20),
   after: z.string().max(200).optional().describe('Id of the last item of the page before.'),
 });
 

@@ -60,6 +60,7 @@ export const deletedProviderSchema = z.object({
   deleted: z.literal(true),
 });
 
+/** Every field has a default, so a body is not needed. */
 export const providerTestBodySchema = z.strictObject({
   image: z.string().min(1).optional().describe('A data URI. Left out: a red disc on white.'),
   labels: z
