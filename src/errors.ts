@@ -3,15 +3,17 @@
  * the request field (`param`). The message states the remedy. Anything else that is thrown is a bug and becomes a
  * plain 500 that shows no internals.
  */
-export type ErrorType =
-  | 'invalid_request_error'
-  | 'authentication_error'
-  | 'not_found_error'
-  | 'conflict_error'
-  | 'rate_limit_error'
-  | 'budget_error'
-  | 'provider_error'
-  | 'server_error';
+export const ERROR_TYPES = [
+  'invalid_request_error',
+  'authentication_error',
+  'not_found_error',
+  'conflict_error',
+  'rate_limit_error',
+  'budget_error',
+  'provider_error',
+  'server_error',
+] as const;
+export type ErrorType = (typeof ERROR_TYPES)[number];
 
 export interface ErrorDetail {
   /** Stable snake_case identifier that programs may branch on. */

@@ -1,20 +1,22 @@
 /** Why an entry is not part of the data set. */
-export type RejectionReason =
-  | 'nested_too_deep'
-  | 'no_class_folder'
-  | 'image_missing'
-  | 'image_empty'
-  | 'image_too_large'
-  | 'image_too_many_pixels'
-  | 'image_undecodable'
-  | 'unsupported_image_format'
-  | 'unsupported_compression'
-  | 'entry_corrupt'
-  | 'invalid_base64'
-  | 'image_url_refused'
-  | 'image_url_unreachable'
-  | 'conflicting_label'
-  | 'validation_leak';
+export const REJECTION_REASONS = [
+  'nested_too_deep',
+  'no_class_folder',
+  'image_missing',
+  'image_empty',
+  'image_too_large',
+  'image_too_many_pixels',
+  'image_undecodable',
+  'unsupported_image_format',
+  'unsupported_compression',
+  'entry_corrupt',
+  'invalid_base64',
+  'image_url_refused',
+  'image_url_unreachable',
+  'conflicting_label',
+  'validation_leak',
+] as const;
+export type RejectionReason = (typeof REJECTION_REASONS)[number];
 
 export interface Rejection {
   /** The entry's name in the ZIP, or `line 12` of a list, with the image's URL where it has one. */

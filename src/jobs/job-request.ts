@@ -27,7 +27,8 @@ export const budgetSchema = z
   .refine((budget) => Object.values(budget).some((limit) => limit !== undefined), {
     error: 'Set at least one of max_prompt_evaluations, max_image_queries, max_requests, max_cost_usd.',
   })
-  .describe('The job never spends more than any of these.');
+  .meta({ minProperties: 1 })
+  .describe('The job never spends more than any of these; at least one is set.');
 
 const template = z
   .string()
@@ -35,7 +36,8 @@ const template = z
   .max(300)
   .refine((text) => text.split('{}').length === 2 && text.split('{description}').length <= 2, {
     error: 'Put {} once where the class name goes, and {description} at most once.',
-  });
+  })
+  .describe('Text with {} once, where the class name goes, and {description} at most once.');
 
 /** What of a method has no default that depends on the provider. */
 const craftFields = {
@@ -159,6 +161,7 @@ export const jobRequestSchema = z.strictObject({
   metadata: z
     .record(z.string().max(64), z.string().max(512))
     .refine((metadata) => Object.keys(metadata).length <= 16, { error: 'At most 16 entries.' })
+    .meta({ maxProperties: 16 })
     .nullish(),
   method: methodInputSchema,
 });

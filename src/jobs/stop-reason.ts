@@ -5,7 +5,8 @@ import { DeadlinePassedError } from '../ledger/reservation.js';
 import type { TrainingPlan } from './plan.js';
 
 /** Why a job may end before its plan with what it has. */
-export type StopReason = 'budget_exhausted' | 'deadline' | 'plateau';
+export const STOP_REASONS = ['budget_exhausted', 'deadline', 'plateau'] as const;
+export type StopReason = (typeof STOP_REASONS)[number];
 
 const STOPPED: Record<StopReason, string> = {
   budget_exhausted:

@@ -40,12 +40,12 @@ export interface Noted {
 export type Balance = { [Unit in keyof QueryAmounts]: UnitBalance } & { noted: Noted };
 
 /** The parameter that sets each unit's limit. */
-export const BUDGET_PARAMETERS: Record<keyof QueryAmounts, string> = {
+export const BUDGET_PARAMETERS = {
   promptEvaluations: 'max_prompt_evaluations',
   imageQueries: 'max_image_queries',
   requests: 'max_requests',
   costMicroUsd: 'max_cost_usd',
-};
+} as const satisfies Record<keyof QueryAmounts, string>;
 
 const UNIT_NAMES: Record<keyof QueryAmounts, { one: string; many: string }> = {
   promptEvaluations: { one: 'prompt evaluation', many: 'prompt evaluations' },

@@ -2,16 +2,18 @@ import type { BilledAmounts, QueryAmounts } from '../providers/provider.js';
 
 /** One provider call as the ledger sees it. */
 
-export type QueryPurpose =
-  | 'images'
-  | 'candidates'
-  | 'elites'
-  | 'centre'
-  | 'validation'
-  | 'predict'
-  | 'zero_shot'
-  | 'probe'
-  | 'test';
+export const QUERY_PURPOSES = [
+  'images',
+  'candidates',
+  'elites',
+  'centre',
+  'validation',
+  'predict',
+  'zero_shot',
+  'probe',
+  'test',
+] as const;
+export type QueryPurpose = (typeof QUERY_PURPOSES)[number];
 
 /** Who may draw: the account's owner must be in this state when the reservation is made. */
 export type ReservationGuard =

@@ -70,8 +70,15 @@ export const pricesSchema = z.strictObject({
 });
 
 const baseUrl = z
-  .url({ protocol: /^https?$/ })
+  .url({
+    protocol: /^https?$/,
+    error: ({ code }) =>
+      code === 'invalid_format'
+        ? 'Write a URL that begins with http:// or https://, such as https://models.example.com.'
+        : undefined,
+  })
   .max(2048)
+  .meta({ pattern: '^[Hh][Tt][Tt][Pp][Ss]?:' })
   .superRefine((value, context) => {
     if (!URL.canParse(value)) return;
     const { username, password } = new URL(value);
@@ -123,6 +130,7 @@ const SETTINGS = {
 } as const;
 
 export type Protocol = keyof typeof SETTINGS;
+export const PROTOCOLS = Object.keys(SETTINGS) as Protocol[];
 export type SettingsOf<P extends Protocol> = z.output<(typeof SETTINGS)[P]>;
 export type ProviderSettings = SettingsOf<Protocol>;
 

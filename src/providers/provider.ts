@@ -4,7 +4,20 @@
  * can do. Protocols implement this.
  */
 
-export type PromptSpace = 'soft' | 'text';
+export const PROMPT_SPACES = ['soft', 'text'] as const;
+export type PromptSpace = (typeof PROMPT_SPACES)[number];
+
+/** What may come back of a question. */
+export const RETURNED = [
+  'logits',
+  'log_probabilities',
+  'probabilities',
+  'top_log_probabilities',
+  'embeddings',
+] as const;
+
+/** What an operator may bill by. */
+export const BILLING_UNITS = ['image_query', 'request', 'token'] as const;
 
 /** What the provider said it can do when it was registered. */
 export interface ProviderCapabilities {
@@ -30,9 +43,9 @@ export interface ProviderCapabilities {
   maxLogitsPerRequest: number | null;
   maxRequestBytes: number | null;
   /** What comes back. All but logits and embeddings are comparable within one request only. */
-  returns: 'logits' | 'log_probabilities' | 'probabilities' | 'top_log_probabilities' | 'embeddings';
+  returns: (typeof RETURNED)[number];
   /** What its operator bills by, as far as the protocol tells. */
-  billingUnit?: 'image_query' | 'request' | 'token';
+  billingUnit?: (typeof BILLING_UNITS)[number];
   /** How images travel; absent: as they are. */
   imageEncoding?: 'binary' | 'base64';
   /**

@@ -6,7 +6,7 @@ import { PROVIDER_NAME } from '../../providers/provider-record.js';
 import { fileBytes, formParts, requireFirst } from '../forms.js';
 import { parseInput } from '../plugins/error-replies.js';
 import { adapterListSchema, adapterSchema, deletedAdapterSchema, toAdapter } from '../schemas/adapters.js';
-import { errorResponses, pageQuery, toList } from '../schemas/common.js';
+import { errorResponses, fileAnswer, pageQuery, toList } from '../schemas/common.js';
 import type { Services } from '../services.js';
 
 const params = z.object({ adapter_id: z.string().max(200) });
@@ -90,7 +90,7 @@ export const adapterRoutes: FastifyPluginAsyncZod<{ services: Services }> = asyn
         summary: 'The adapter as one safetensors file',
         description: 'Prompt, refinement head, classes, provider, hyperparameters and metrics.',
         params,
-        produces: ['application/octet-stream'],
+        response: { 200: fileAnswer('The file.', 'application/octet-stream'), ...errorResponses },
       },
     },
     async (request, reply) => {

@@ -4,9 +4,10 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { ClassTexts } from '../../datasets/class-texts.js';
 import { type DatasetStore, FILE_PURPOSE, type FileRecord } from '../../datasets/dataset-store.js';
+import { MEDIA_TYPES } from '../../datasets/detect-format.js';
 import { InvalidRequestError, PayloadTooLargeError } from '../../errors.js';
 import { formParts, requireFirst } from '../forms.js';
-import { errorResponses, pageQuery, toList } from '../schemas/common.js';
+import { errorResponses, fileAnswer, pageQuery, toList } from '../schemas/common.js';
 import { deletedFileSchema, fileListSchema, fileSchema, toFile } from '../schemas/files.js';
 import type { Services } from '../services.js';
 
@@ -118,7 +119,7 @@ export const fileRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (
         operationId: 'downloadFile',
         summary: 'The upload as it came',
         params,
-        produces: ['application/octet-stream'],
+        response: { 200: fileAnswer('The upload.', ...Object.values(MEDIA_TYPES)), ...errorResponses },
       },
     },
     async (request, reply) => {

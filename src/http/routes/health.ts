@@ -15,7 +15,7 @@ export const healthRoutes: FastifyPluginAsyncZod<{ services: Services }> = async
         operationId: 'health',
         summary: 'Is the process alive?',
         security: [],
-        response: { 200: ok },
+        response: { 200: ok, ...errorResponses },
       },
     },
     async () => ({ status: 'ok' as const }),

@@ -32,8 +32,19 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
           'Newest first, in pages. With "Accept: text/event-stream": all events from the oldest on, then live until the job ends, closed by an event named "done" with its final status; Last-Event-ID resumes a stream.',
         params,
         querystring: pageQuery,
-        produces: ['application/json', 'text/event-stream'],
-        response: { 200: jobEventListSchema, ...errorResponses },
+        headers: z.looseObject({
+          'last-event-id': z.string().optional().describe('Of a stream: the id of the last event that has arrived.'),
+        }),
+        response: {
+          200: {
+            description: 'A page, or the stream.',
+            content: {
+              'application/json': { schema: jobEventListSchema },
+              'text/event-stream': { schema: z.string() },
+            },
+          },
+          ...errorResponses,
+        },
       },
     },
     async (request, reply) => {
@@ -44,7 +55,7 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
       }
       await jobQueries.status(jobId);
       const lastEventId = request.headers['last-event-id'];
-      const after = typeof lastEventId === 'string' ? parseEventId(lastEventId, 'Last-Event-ID') : 0n;
+      const after = lastEventId !== undefined ? parseEventId(lastEventId, 'Last-Event-ID') : 0n;
       reply.hijack();
       const subscription = events.subscribe(jobId);
       const gone = new AbortController();

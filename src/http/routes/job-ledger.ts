@@ -21,8 +21,13 @@ export const jobLedgerRoutes: FastifyPluginAsyncZod<{ services: Services }> = as
           'Newest first, in pages, with the totals of all entries by state. With "Accept: text/csv": all entries, oldest first, as CSV.',
         params,
         querystring: pageQuery,
-        produces: ['application/json', 'text/csv'],
-        response: { 200: ledgerSchema, ...errorResponses },
+        response: {
+          200: {
+            description: 'A page, or all of it as a table.',
+            content: { 'application/json': { schema: ledgerSchema }, 'text/csv': { schema: z.string() } },
+          },
+          ...errorResponses,
+        },
       },
     },
     async (request, reply) => {

@@ -18,6 +18,9 @@ import {
 } from '../schemas/providers.js';
 import type { Services } from '../services.js';
 
+/** Without a body everything is as by default. */
+const optionalTestBody = z.preprocess((body) => body ?? undefined, providerTestBodySchema.prefault({}));
+
 const params = z.object({ provider_id: z.string().max(128) });
 
 export const providerRoutes: FastifyPluginAsyncZod<{
@@ -106,7 +109,7 @@ export const providerRoutes: FastifyPluginAsyncZod<{
         description:
           'Sends one counted query (of a provider that embeds one for the image and one for the texts), tried once, and tells what came back and what was understood. A provider that fails is an answer as well: then `error` says why.',
         params,
-        body: providerTestBodySchema.prefault({}),
+        body: optionalTestBody,
         response: { 200: providerTestSchema, ...errorResponses },
       },
     },

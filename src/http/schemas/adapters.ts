@@ -75,13 +75,14 @@ export const zeroShotBodySchema = z.strictObject({
     .array(z.string().trim().min(1).max(200))
     .min(2)
     .max(4096)
-    .refine((labels) => new Set(labels).size === labels.length, { error: 'Name each label once.' }),
+    .refine((labels) => new Set(labels).size === labels.length, { error: 'Name each label once.' })
+    .meta({ uniqueItems: true }),
   template: z
     .string()
     .max(500)
     .refine((template) => template.split('{}').length === 2, { error: 'Put {} exactly once, for the class name.' })
     .optional()
-    .describe("Text with {} for the class name; the provider's own where left out."),
+    .describe("Text with {} once, for the class name; the provider's own where left out."),
   top_k: topK,
 });
 

@@ -1,4 +1,6 @@
+import type { Readable } from 'node:stream';
 import { z } from 'zod';
+import { ERROR_TYPES } from '../../errors.js';
 import type { Balance, Noted } from '../../ledger/accounts.js';
 import type { QueryAmounts } from '../../providers/provider.js';
 
@@ -6,7 +8,7 @@ export const errorSchema = z
   .object({
     error: z.object({
       message: z.string().describe('What is wrong and what to do about it.'),
-      type: z.string(),
+      type: z.enum(ERROR_TYPES),
       code: z.string().describe('Stable; programs may branch on it.'),
       param: z.string().nullable().describe('The request field that is to blame.'),
     }),
@@ -27,6 +29,13 @@ export const pageQuery = z.object({
     .default(20),
   after: z.string().max(200).optional().describe('Id of the last item of the page before.'),
 });
+
+/** An answer that is no JSON, by its media types. */
+export function fileAnswer(description: string, ...mediaTypes: string[]) {
+  // Bytes are sent as they are: no schema checks them.
+  const schema = z.custom<Uint8Array | Readable>().meta({ type: 'string', format: 'binary' });
+  return { description, content: Object.fromEntries(mediaTypes.map((type) => [type, { schema }])) };
+}
 
 /** One page of a list, in the shape of OpenAI's cursor pages. */
 export function listOf<Item extends z.ZodType>(item: Item) {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { craftHyperparametersSchema } from '../../craft/hyperparameters.js';
 import type { JobEvent } from '../../db/client.js';
 import { eventId } from '../../jobs/event-id.js';
 import type { JobMetrics } from '../../jobs/job-ownership.js';
@@ -6,6 +7,7 @@ import type { JobDetails } from '../../jobs/job-queries.js';
 import { type JobMethod, methodSchema } from '../../jobs/job-request.js';
 import type { TrainingPlan } from '../../jobs/plan.js';
 import { JOB_STATUSES, type JobStatus, PAUSE_REASONS, type PauseReason } from '../../jobs/state-machine.js';
+import { STOP_REASONS, type StopReason } from '../../jobs/stop-reason.js';
 import { BUDGET_PARAMETERS } from '../../ledger/accounts.js';
 import { NOTHING } from '../../providers/amounts.js';
 import { TRANSFORMS } from '../../views/transforms.js';
@@ -99,7 +101,7 @@ const planSchema = z
         'Requests for each image and prompt, because the provider is asked about so many classes at once only.',
       ),
     decided_by: z
-      .string()
+      .enum([...Object.values(BUDGET_PARAMETERS), 'views'])
       .describe(
         'The limit that decides the number of generations; views where the budget pays for more views than are asked about: than help with so many images, or than the job allows.',
       ),
@@ -129,7 +131,7 @@ export const jobSchema = z
     provider_patience_seconds: z.int(),
     metadata: z.record(z.string(), z.string()).nullable(),
     method: methodSchema,
-    hyperparameters: z.record(z.string(), z.unknown()),
+    hyperparameters: craftHyperparametersSchema.describe('Those of the method.'),
     plan: planSchema.describe(
       'Made when the job was created, and anew with each change of its budget before its first query.',
     ),
@@ -142,7 +144,7 @@ export const jobSchema = z
     metrics: z.object({ current: metricsSchema.nullable(), best: metricsSchema.nullable() }),
     compute: z.string().nullable().describe('The backend that trains the head: `simd`, or one of TensorFlow.js.'),
     stop_reason: z
-      .string()
+      .enum(STOP_REASONS)
       .nullable()
       .describe(
         'Why a job that succeeded ended before its plan: budget_exhausted, deadline, or plateau: more views no longer made the head better on images held out.',
@@ -176,7 +178,10 @@ export const jobEventSchema = z
     level: z.enum(['info', 'warn', 'error']),
     type: z.enum(['message', 'metrics']),
     message: z.string(),
-    data: z.record(z.string(), z.unknown()).nullable(),
+    data: z
+      .looseObject({ step: z.int().optional(), ...metricsSchema.partial().shape })
+      .nullable()
+      .describe('Of an event of type metrics, those of the generation `step`.'),
   })
   .meta({ id: 'JobEvent' });
 
@@ -190,7 +195,7 @@ export const checkpointSchema = z
     fine_tuning_job_id: z.string(),
     fine_tuned_model_checkpoint: z.string(),
     step_number: z.int().describe('The generation.'),
-    metrics: z.looseObject({ step: z.int() }),
+    metrics: z.looseObject({ step: z.int(), ...metricsSchema.shape }),
   })
   .meta({ id: 'Checkpoint' });
 
@@ -256,7 +261,7 @@ export function toJob(details: JobDetails): z.output<typeof jobSchema> {
       best: job.bestMetrics as JobMetrics | null,
     },
     compute: job.compute,
-    stop_reason: job.stopReason,
+    stop_reason: job.stopReason as StopReason | null,
     pause_reason: job.pauseReason as PauseReason | null,
     pause_message: job.pauseMessage,
     error:
@@ -297,6 +302,6 @@ export function toCheckpoint(
     fine_tuning_job_id: row.jobId,
     fine_tuned_model_checkpoint: `${fineTunedModel ?? row.jobId}:ckpt-step-${row.generation}`,
     step_number: row.generation,
-    metrics: { step: row.generation, ...(row.metrics as Record<string, unknown>) },
+    metrics: { step: row.generation, ...(row.metrics as JobMetrics) },
   };
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { EntryState, LedgerEntry } from '../../ledger/entries.js';
+import { QUERY_PURPOSES } from '../../ledger/reservation.js';
 import type { QueryAmounts } from '../../providers/provider.js';
 import { listOf, notedSchema, toNoted, toUsage, usageSchema } from './common.js';
 
@@ -17,7 +18,7 @@ export const ledgerEntrySchema = z
         'reserved: sent, not answered yet. settled: served. released: certainly not billed. unknown: may have been billed, so it stays counted.',
       ),
     reason: z.string().nullable().describe('Why it was released or left unknown.'),
-    purpose: z.string(),
+    purpose: z.enum(QUERY_PURPOSES),
     generation: z.int().nullable(),
     chunk: z.int().nullable().describe('Position of the call in its generation.'),
     attempt: z.int().describe('More than 1 where attempts of one purchase share the entry.'),

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import type { ProviderTest } from '../../adapters/provider-test.js';
 import { type Balance, usedOf } from '../../ledger/accounts.js';
-import { limitsSchema, pricesSchema } from '../../providers/provider-record.js';
+import { BILLING_UNITS, PROMPT_SPACES, RETURNED } from '../../providers/provider.js';
+import { limitsSchema, PROTOCOLS, pricesSchema } from '../../providers/provider-record.js';
 import type { ProviderInfo } from '../../providers/provider-row.js';
 import { balanceSchema, listOf, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
 
@@ -10,7 +11,7 @@ export const providerSchema = z
     id: z.string(),
     object: z.literal('provider'),
     name: z.string(),
-    protocol: z.string(),
+    protocol: z.enum(PROTOCOLS),
     base_url: z.string(),
     remote_model: z.string(),
     has_credentials: z.boolean(),
@@ -18,8 +19,8 @@ export const providerSchema = z
     prices: z.object(pricesSchema.shape),
     settings: z.record(z.string(), z.unknown()).describe('As the protocol has them.'),
     capabilities: z.object({
-      prompt_space: z.string().describe('What jobs use unless they say otherwise.'),
-      prompt_spaces: z.array(z.string()),
+      prompt_space: z.enum(PROMPT_SPACES).describe('What jobs use unless they say otherwise.'),
+      prompt_spaces: z.array(z.enum(PROMPT_SPACES)),
       context_tokens: z.int().nullable(),
       context_width: z.int().nullable(),
       default_template: z.string(),
@@ -29,10 +30,11 @@ export const providerSchema = z
       max_texts_per_request: z.int().nullable().describe('Prompts × classes.'),
       max_logits_per_request: z.int().nullable().describe('Prompts × images × classes.'),
       max_request_bytes: z.int().nullable(),
-      returns: z
-        .string()
-        .describe('logits, probabilities, log_probabilities, top_log_probabilities (of the likeliest) or embeddings.'),
-      billing_unit: z.string().nullable().describe('image_query, request or token, as far as the protocol tells.'),
+      returns: z.enum(RETURNED).describe('top_log_probabilities: of the likeliest.'),
+      billing_unit: z
+        .enum(BILLING_UNITS)
+        .nullable()
+        .describe('image_query, request or token, as far as the protocol tells.'),
       image_size: z
         .object({ width: z.int(), height: z.int() })
         .nullable()
@@ -60,7 +62,6 @@ export const deletedProviderSchema = z.object({
   deleted: z.literal(true),
 });
 
-/** Every field has a default, so a body is not needed. */
 export const providerTestBodySchema = z.strictObject({
   image: z.string().min(1).optional().describe('A data URI. Left out: a red disc on white.'),
   labels: z
@@ -74,7 +75,7 @@ export const providerTestBodySchema = z.strictObject({
     .max(500)
     .refine((text) => text.split('{}').length === 2, { error: 'Put {} exactly once, for the class name.' })
     .optional()
-    .describe("Text with {} for the class name; the provider's own prompt where left out."),
+    .describe("Text with {} once, for the class name; the provider's own prompt where left out."),
 });
 
 export const providerTestSchema = z
@@ -82,7 +83,7 @@ export const providerTestSchema = z
     object: z.literal('provider.test'),
     provider_id: z.string(),
     ok: z.boolean(),
-    protocol: z.string(),
+    protocol: z.enum(PROTOCOLS),
     answers: z
       .array(
         z.object({ status: z.int(), latency_ms: z.int(), body: z.string().describe('Its first 2,000 characters.') }),
@@ -90,7 +91,7 @@ export const providerTestSchema = z
       .describe('What came back, request by request.'),
     understood: z
       .object({
-        returns: z.string(),
+        returns: z.enum(RETURNED),
         logits: z.array(z.number()).describe('In the order of the labels.'),
         predictions: z.array(z.object({ label: z.string(), score: z.number() })),
         usage: usageSchema,
