@@ -16,6 +16,7 @@ const app = await buildApp(
     maxUploadBytes: 1,
     maxPredictBytes: 1,
     rateLimitPerMinute: 1,
+    corsOrigins: [],
   },
 );
 await app.ready();

@@ -92,6 +92,7 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
       maxUploadBytes: config.maxUploadBytes,
       maxPredictBytes: config.maxPredictBytes,
       rateLimitPerMinute: config.rateLimitPerMinute,
+      corsOrigins: config.corsOrigins,
     },
   );
   await app.listen({ host: config.host, port: config.port });

@@ -21,6 +21,18 @@ const addressPolicy = z.string().transform((list, context) => {
   }
 });
 
+const corsOrigins = z.string().transform((list, context) => {
+  const origins = list.split(/[\s,]+/).filter(Boolean);
+  if (origins.includes('*')) return '*' as const;
+  for (const origin of origins) {
+    // A browser sends the origin as its page's URL has it, so another way to write it would match nothing.
+    if (URL.canParse(origin) && /^https?:/.test(origin) && new URL(origin).origin === origin) continue;
+    const message = `"${origin}" is no origin; write it as https://app.example.com or http://localhost:5173, or *`;
+    context.addIssue({ code: 'custom', message });
+  }
+  return origins;
+});
+
 const environment = z.object({
   HOST: z.string().min(1).default('127.0.0.1'),
   PORT: z.coerce.number().int().min(0).max(65535).default(8080),
@@ -41,6 +53,7 @@ const environment = z.object({
   CRAFT_MAX_PREDICT_BYTES: positiveInteger(64 * MIB),
   CRAFT_PREDICT_BATCH_MS: z.coerce.number().min(0).max(1000).default(4),
   CRAFT_RATE_LIMIT_PER_MINUTE: positiveInteger(6000),
+  CRAFT_CORS_ORIGINS: corsOrigins.prefault(''),
   CRAFT_ALLOWED_NETWORKS: addressPolicy.prefault(''),
   CRAFT_EMBEDDED_PROVIDER: flag.default(true),
   CRAFT_PROVIDER_PORT: z.coerce.number().int().min(0).max(65535).default(0),
@@ -83,6 +96,8 @@ export interface Config {
   /** How long a prediction waits at most to share a provider call with others of its adapter; 0: not at all. */
   predictBatchMs: number;
   rateLimitPerMinute: number;
+  /** Whose pages may call the API from a browser; *: everybody's. */
+  corsOrigins: '*' | string[];
   /** Which addresses providers and image URLs may be at. */
   addressPolicy: AddressPolicy;
   embeddedProvider: boolean;
@@ -131,6 +146,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     maxPredictBytes: e.CRAFT_MAX_PREDICT_BYTES,
     predictBatchMs: e.CRAFT_PREDICT_BATCH_MS,
     rateLimitPerMinute: e.CRAFT_RATE_LIMIT_PER_MINUTE,
+    corsOrigins: e.CRAFT_CORS_ORIGINS,
     addressPolicy: e.CRAFT_ALLOWED_NETWORKS,
     embeddedProvider: e.CRAFT_EMBEDDED_PROVIDER,
     providerPort: e.CRAFT_PROVIDER_PORT,

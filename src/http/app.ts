@@ -5,6 +5,7 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Caller } from '../access/api-keys.js';
 import { newId } from '../ids.js';
+import { registerCrossOrigin } from './plugins/cross-origin.js';
 import { registerDraining } from './plugins/drain-requests.js';
 import { answerHttpError, registerErrorReplies, sendError } from './plugins/error-replies.js';
 import { registerMetrics } from './plugins/metrics.js';
@@ -35,6 +36,8 @@ export interface AppOptions {
   maxUploadBytes: number;
   maxPredictBytes: number;
   rateLimitPerMinute: number;
+  /** Whose pages may call the API from a browser. */
+  corsOrigins: '*' | string[];
 }
 
 export type App = FastifyInstance;
@@ -65,6 +68,7 @@ export async function buildApp(services: Services, options: AppOptions): Promise
   registerDraining(app);
 
   await app.register(helmet, { contentSecurityPolicy: false });
+  await registerCrossOrigin(app, options.corsOrigins);
   await app.register(multipart, {
     throwFileSizeLimit: true,
     // The data set store has the better error for a large upload, so it meets its limit first.

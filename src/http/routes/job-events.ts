@@ -1,15 +1,21 @@
 import { once } from 'node:events';
-import type { ServerResponse } from 'node:http';
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { Subscription } from '../../jobs/event-feed.js';
 import { parseEventId } from '../../jobs/event-id.js';
 import { isTerminal, type JobStatus } from '../../jobs/state-machine.js';
+import { preferredType } from '../accept.js';
 import { errorResponses, pageQuery, toList } from '../schemas/common.js';
 import { jobEventListSchema, toJobEvent } from '../schemas/jobs.js';
 import type { Services } from '../services.js';
 
 const params = z.object({ fine_tuning_job_id: z.string().max(128) });
+const STREAM_HEADERS = {
+  'content-type': 'text/event-stream; charset=utf-8',
+  'cache-control': 'no-store',
+  'x-accel-buffering': 'no',
+};
 const BATCH = 500;
 const LOOK_AGAIN_MS = 15_000;
 
@@ -49,25 +55,23 @@ export const jobEventRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
     },
     async (request, reply) => {
       const jobId = request.params.fine_tuning_job_id;
-      if (!request.headers.accept?.includes('text/event-stream')) {
+      if (preferredType(request, reply, ['application/json', 'text/event-stream']) === 'application/json') {
         const page = await jobQueries.events(jobId, request.query);
         return toList(page.data.map(toJobEvent), page.hasMore);
       }
       await jobQueries.status(jobId);
       const lastEventId = request.headers['last-event-id'];
       const after = lastEventId !== undefined ? parseEventId(lastEventId, 'Last-Event-ID') : 0n;
+      reply.headers(STREAM_HEADERS).header('x-request-id', request.id);
+      // Of a stream there is nothing to tell but this.
+      if (request.method === 'HEAD') return reply.send('');
       reply.hijack();
       const subscription = events.subscribe(jobId);
       const gone = new AbortController();
       open.add(gone);
       reply.raw.once('close', () => gone.abort());
       try {
-        reply.raw.writeHead(200, {
-          'content-type': 'text/event-stream; charset=utf-8',
-          'cache-control': 'no-store',
-          'x-accel-buffering': 'no',
-          'x-request-id': request.id,
-        });
+        reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders);
         await stream(reply.raw, jobId, after, subscription, gone.signal);
       } catch (error) {
         if (!gone.signal.aborted) request.log.warn({ err: error }, 'event stream broke off');

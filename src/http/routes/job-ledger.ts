@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import { preferredType } from '../accept.js';
 import { errorResponses, pageQuery, toList } from '../schemas/common.js';
 import { LEDGER_CSV_HEADER, ledgerSchema, toCsvLine, toLedgerEntry, toTotals } from '../schemas/ledger.js';
 import type { Services } from '../services.js';
@@ -32,7 +33,7 @@ export const jobLedgerRoutes: FastifyPluginAsyncZod<{ services: Services }> = as
     },
     async (request, reply) => {
       const jobId = request.params.fine_tuning_job_id;
-      if (request.headers.accept?.includes('text/csv')) {
+      if (preferredType(request, reply, ['application/json', 'text/csv']) === 'text/csv') {
         const entries = await jobQueries.allLedgerEntries(jobId);
         const lines = async function* () {
           yield LEDGER_CSV_HEADER;

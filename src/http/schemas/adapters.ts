@@ -99,6 +99,12 @@ export const predictionSchema = z
   })
   .meta({ id: 'Prediction' });
 
+/** An imported adapter's metrics are whatever its file says. */
+function promptOf({ metrics }: AdapterInfo): string | null {
+  const { prompt } = metrics as { prompt?: unknown };
+  return typeof prompt === 'string' ? prompt : null;
+}
+
 export function toAdapter(info: AdapterInfo, balance: Balance): z.output<typeof adapterSchema> {
   return {
     id: info.id,
@@ -106,7 +112,7 @@ export function toAdapter(info: AdapterInfo, balance: Balance): z.output<typeof 
     model: info.providerName,
     fine_tuning_job_id: info.jobId,
     classes: info.classes as string[],
-    prompt: (info.metrics as { prompt?: string | null }).prompt ?? null,
+    prompt: promptOf(info),
     hyperparameters: info.hyperparameters as Record<string, unknown>,
     metrics: info.metrics as Record<string, unknown>,
     usage: toBalance(balance),
