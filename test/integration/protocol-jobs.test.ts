@@ -42,7 +42,7 @@ describe.each(PROTOCOLS)('a job through %s', (protocol) => {
     const name = `by-${protocol.replaceAll('_', '-')}`;
     const provider = await register(protocol, name);
     const test = await ok<{ ok: boolean; understood: { logits: number[] } | null; error: unknown }>(
-      service.request('POST', `/v1/providers/${provider.id}/test`, {}),
+      service.request('POST', `/v1/providers/${provider.id}/test`),
     );
     expect(test).toMatchObject({ ok: true, error: null });
     const created = await ok<Job>(

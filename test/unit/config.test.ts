@@ -39,6 +39,19 @@ describe('readConfig', () => {
     );
   });
 
+  it('reads whose pages may call from a browser', () => {
+    expect(readConfig({}).corsOrigins).toEqual([]);
+    const list = 'https://app.example.com, http://localhost:5173';
+    expect(readConfig({ CRAFT_CORS_ORIGINS: list }).corsOrigins).toEqual([
+      'https://app.example.com',
+      'http://localhost:5173',
+    ]);
+    expect(readConfig({ CRAFT_CORS_ORIGINS: '*' }).corsOrigins).toBe('*');
+    for (const wrong of ['https://app.example.com/', 'app.example.com', 'https://App.example.com', 'ftp://a', 'null']) {
+      expect(() => readConfig({ CRAFT_CORS_ORIGINS: wrong }), wrong).toThrow(/CRAFT_CORS_ORIGINS: ".+" is no origin/);
+    }
+  });
+
   it('names every wrong variable and what it should look like', () => {
     const read = () =>
       readConfig({ PORT: '70000', CRAFT_SECRET_KEY: 'abc', REDIS_URL: 'localhost', CRAFT_COMPUTE: 'tpu' });

@@ -17,10 +17,13 @@ describe.each(['api', 'worker', 'worker-gpu'])('the service %s', (name) => {
       CRAFT_PROVIDER_URL: 'http://provider:8081',
       // biome-ignore lint/suspicious/noTemplateCurlyInString: docker compose fills it in.
       CRAFT_ALLOWED_NETWORKS: '${CRAFT_ALLOWED_NETWORKS:-}',
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: docker compose fills it in.
+      CRAFT_CORS_ORIGINS: '${CRAFT_CORS_ORIGINS:-}',
     });
   });
 });
 
 it('an environment that is filled in from the example allows nothing more', async () => {
   expect(await file('.env.example')).toMatch(/^CRAFT_ALLOWED_NETWORKS=$/m);
+  expect(await file('.env.example')).toMatch(/^CRAFT_CORS_ORIGINS=$/m);
 });

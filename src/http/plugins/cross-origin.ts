@@ -20,7 +20,7 @@ export async function registerCrossOrigin(app: FastifyInstance, origins: '*' | s
       'www-authenticate',
     ],
     maxAge: DAY_SECONDS,
-    // An OPTIONS that asks for no permission is answered as without this.
+    // An OPTIONS that asks for no permission is no mistake.
     strictPreflight: false,
   });
 }
