@@ -17,6 +17,7 @@ import {
   until,
   uploadImages,
   used,
+  withDescription,
 } from '../helpers/api.js';
 import { query } from '../helpers/postgres.js';
 import { type JobAnswer, type TestService, testService } from '../helpers/service.js';
@@ -514,6 +515,18 @@ describe('Adapters', () => {
     const listed = (await ok<Page<{ id: string }>>(service.request('GET', '/v1/adapters?limit=1000'))).data;
     expect(listed.map(({ id }) => id)).toContain(job.fine_tuned_model);
     expect(listed.map(({ id }) => id)).not.toContain(copy.id);
+  });
+
+  it('an import whose metrics are none of ours is told as any other', async () => {
+    const bytes = await exportAdapter(service, job.fine_tuned_model);
+    const strange = withDescription(bytes, { metrics: { prompt: 5, train_accuracy: 'high' } });
+    const { id } = await ok<{ id: string }>(
+      sendForm(service, '/v1/adapters/import', [{ name: 'file', value: strange, filename: 'adapter.safetensors' }]),
+    );
+    const told = { id, prompt: null, metrics: { prompt: 5, train_accuracy: 'high' } };
+    expect(await ok(service.request('GET', `/v1/adapters/${id}`))).toMatchObject(told);
+    expect((await ok<Page<unknown>>(service.request('GET', '/v1/adapters?limit=1'))).data).toMatchObject([told]);
+    await ok(service.request('DELETE', `/v1/adapters/${id}`));
   });
 
   it('answers probabilities, best first, and the black box beside them', async () => {

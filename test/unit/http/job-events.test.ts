@@ -55,6 +55,20 @@ async function untilStill(value: () => number): Promise<number> {
 }
 
 describe('an event stream', () => {
+  it('tells its headers and nothing else when only they are asked for', async () => {
+    const { app, read } = await start();
+    const before = await untilStill(read);
+    const { port } = app.server.address() as AddressInfo;
+    const answer = await fetch(`http://127.0.0.1:${port}/fine_tuning/jobs/ftjob-1/events`, {
+      method: 'HEAD',
+      headers: { accept: 'text/event-stream' },
+    });
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get('content-type')).toContain('text/event-stream');
+    expect(answer.headers.get('x-accel-buffering')).toBe('no');
+    expect(read()).toBe(before);
+  });
+
   it('reads no more events than its client takes, and all once it does', async () => {
     const { socket, read } = await start();
     expect(await untilStill(read)).toBeLessThan(EVENTS / 2);
