@@ -188,7 +188,8 @@ function spaceOf(prompt: Prompts) {
   return prompt.kind === 'context' ? 'soft' : 'text';
 }
 
-function textsOf({ prompt, classes }: Pick<ScoringOrder, 'prompt' | 'classes'>) {
+/** What the texts of a question cost where they are billed. */
+export function textsOf({ prompt, classes }: Pick<ScoringOrder, 'prompt' | 'classes'>) {
   return { classes, templateBytes: prompt.kind === 'template' ? Buffer.byteLength(prompt.templates[0]) : 0 };
 }
 

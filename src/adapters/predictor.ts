@@ -1,7 +1,7 @@
 import type { LearnedPrompt } from '../craft/trainer.js';
 import type { Database } from '../db/client.js';
 import { ImageEmbeddings } from '../embeddings/image-embeddings.js';
-import { InvalidRequestError } from '../errors.js';
+import { CraftError, InvalidRequestError } from '../errors.js';
 import type { Ledger } from '../ledger/ledger.js';
 import { ReservationRefusedError } from '../ledger/reservation.js';
 import { largestMadeBytes } from '../providers/call-limits.js';
@@ -16,6 +16,7 @@ import { readsAnswers } from './adapter-head.js';
 import { adapterNotFound } from './adapter-store.js';
 import { requireImagesFit, type Scored, type ScoringOrder, scoreImages, scoringLimits } from './metered-scoring.js';
 import { PredictBatches } from './predict-batches.js';
+import { type PredictionCost, predictionCost } from './prediction-cost.js';
 import { type LabelScore, rankLabels } from './ranking.js';
 import { AnswerReader } from './refined-answer.js';
 import { WarmAdapters } from './warm-adapters.js';
@@ -134,6 +135,20 @@ export class Predictor {
     };
   }
 
+  /** What a prediction costs; null where none can be asked for: of a provider that is gone, or takes no such question. */
+  async cost(id: string): Promise<PredictionCost | null> {
+    try {
+      // Being told of makes no adapter warm.
+      const { file, providerId } = this.warm.get(id) ?? (await this.read(id)).adapter;
+      // The provider's record may have changed since.
+      const question = questionOf(file, await this.providers.connect(providerId));
+      return predictionCost(question, file.about.transforms ?? ['identity']);
+    } catch (error) {
+      if (error instanceof CraftError) return null;
+      throw error;
+    }
+  }
+
   /** What is asked about every image, one image after another: its views, each in all transforms. */
   private async viewed(
     images: ProviderImage[],
@@ -199,6 +214,12 @@ export class Predictor {
       }
       return known;
     }
+    const { adapter, bytes } = await this.read(id);
+    this.warm.set(id, adapter, bytes * PREPARED_PER_FILE);
+    return adapter;
+  }
+
+  private async read(id: string): Promise<{ adapter: WarmAdapter; bytes: number }> {
     const checkpoint = CHECKPOINT_ID.exec(id);
     const adapterId = checkpoint?.[1] ?? id;
     const row = await this.database.adapter.findUnique({ where: { id: adapterId } });
@@ -211,8 +232,7 @@ export class Predictor {
     const reader = new AnswerReader(decoded.weights.head);
     const question = questionOf(decoded, provider);
     const adapter = { adapterId, providerId, question, file: decoded, reader, checkedAt: Date.now() };
-    this.warm.set(id, adapter, file.length * PREPARED_PER_FILE);
-    return adapter;
+    return { adapter, bytes: file.length };
   }
 
   private async score(order: ScoringOrder): Promise<Scored> {

@@ -20,6 +20,12 @@ export interface EconomyJob extends JobAnswer {
   };
 }
 
+/** An adapter's record, of which lists leave `prediction` out. */
+export interface Adapter {
+  id: string;
+  prediction?: EconomyJob['plan']['prediction'];
+}
+
 export interface Predicted {
   data: {
     predictions: { label: string; score: number }[];

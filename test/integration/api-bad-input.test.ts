@@ -628,7 +628,13 @@ const resources: Bad[] = [
     param: 'Last-Event-ID',
     says: 'id of an event',
   },
-  { what: 'limit 0', send: send('GET', `${JOBS}?limit=0`), code: 'invalid_parameter', param: 'limit', says: 'from 1 to 1000' },
+  {
+    what: 'limit 0',
+    send: send('GET', `${JOBS}?limit=0`),
+    code: 'invalid_parameter',
+    param: 'limit',
+    says: 'from 1 to 1000',
+  },
   {
     what: 'limit 10000',
     send: send('GET', '/v1/files?limit=10000'),

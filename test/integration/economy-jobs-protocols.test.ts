@@ -4,6 +4,7 @@ import { type ExampleImage, toDataUri, toJsonl } from '../../src/demo/example-da
 import { readSafetensors } from '../../src/formats/safetensors.js';
 import { errorOf, exampleImages, exportAdapter, ok, sendForm, uploadImages, withTensor } from '../helpers/api.js';
 import {
+  type Adapter,
   adapterBytes,
   createEconomyJob,
   type EconomyJob,
@@ -68,7 +69,8 @@ describe.each<[ProtocolName, number]>([
     const { metadata } = readSafetensors(await adapterOf(job));
     expect(JSON.parse(metadata.adapter).probes ?? []).toEqual(job.plan.probe_labels);
 
-    const imported = await ok<{ id: string }>(import_(await adapterOf(job), model));
+    const imported = await ok<Adapter>(import_(await adapterOf(job), model));
+    expect(imported.prediction).toEqual(job.plan.prediction);
     const [before, after] = [
       await predict(service, job.fine_tuned_model, test, { black_box: true }),
       await predict(service, imported.id, test, { black_box: true }),
@@ -76,6 +78,34 @@ describe.each<[ProtocolName, number]>([
     expect(after.data).toEqual(before.data);
     expect(before.usage).toMatchObject({ image_queries: 2 * test.length });
     expect(job.plan.prediction?.usage.image_queries).toBe(2);
+  });
+});
+
+describe('what a prediction costs', () => {
+  it('is told of an import by the limits and prices of its new provider, as they are by now', async () => {
+    const { job } = await runEconomyJob(service, at('emoji-clip', 1, { prompt_space: 'text', probe_labels: 0 }));
+    // So many classes take two requests here.
+    const there = await jobs.register(
+      'hugging_face',
+      'two-at-once',
+      { max_labels: 2 },
+      { prices: { per_request_usd: 0.01 } },
+    );
+    const imported = await ok<Adapter>(import_(await adapterOf(job), 'two-at-once'));
+    const cost = { prompt_evaluations: 1, image_queries: 2, requests: 2, cost_usd: 0.02 };
+    expect(imported.prediction).toEqual({ transforms: ['identity'], usage: cost });
+    const before = (await predict(service, imported.id, test.slice(0, 1))).usage;
+    expect(before).toEqual(cost);
+
+    const path = `/v1/providers/${there}`;
+    await ok(service.request('PATCH', path, { prices: { per_request_usd: 0.03 } }));
+    const told = () => ok<Adapter>(service.request('GET', `/v1/adapters/${imported.id}`));
+    expect((await told()).prediction?.usage.cost_usd).toBe(0.06);
+    const { data } = await ok<{ data: Adapter[] }>(service.request('GET', '/v1/adapters?limit=1'));
+    expect(data[0].id).toBe(imported.id);
+    expect(data[0]).not.toHaveProperty('prediction');
+    await ok(service.request('DELETE', path));
+    expect((await told()).prediction).toBeNull();
   });
 });
 

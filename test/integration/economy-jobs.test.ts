@@ -15,6 +15,7 @@ import {
   withTensor,
 } from '../helpers/api.js';
 import {
+  type Adapter,
   adapterBytes,
   createEconomyJob,
   type EconomyJob,
@@ -241,6 +242,9 @@ describe('an economy job', () => {
         { name: 'file', value: new Uint8Array(bytes), filename: 'adapter.safetensors' },
       ]),
     );
+    const { prediction } = await ok<Adapter>(service.request('GET', `/v1/adapters/${id}`));
+    expect(prediction).toEqual(done.plan.prediction);
+    expect((await predict(service, id, await exampleImages(1, 1, 'test'))).usage).toEqual(prediction?.usage);
     const asked = await exampleImages(7, 3, 'test');
     for (const views of [1, 2]) {
       const [trained, imported] = [

@@ -25,8 +25,11 @@ const importForm = importFields.extend({
 });
 
 export const adapterRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { adapters, ledger } = services;
-  const answer = async (info: AdapterInfo) => toAdapter(info, await ledger.balance(info.id));
+  const { adapters, ledger, predictor } = services;
+  const answer = async (info: AdapterInfo) => {
+    const [balance, cost] = await Promise.all([ledger.balance(info.id), predictor.cost(info.id)]);
+    return toAdapter(info, balance, cost);
+  };
 
   app.get(
     '/adapters',

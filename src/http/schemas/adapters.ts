@@ -1,9 +1,19 @@
 import { z } from 'zod';
 
 import type { AdapterInfo } from '../../adapters/adapter-store.js';
+import type { PredictionCost } from '../../adapters/prediction-cost.js';
 import { MOST_PREDICTION_VIEWS, type PredictionAnswer } from '../../adapters/predictor.js';
 import type { Balance } from '../../ledger/accounts.js';
-import { balanceSchema, listOf, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
+import {
+  balanceSchema,
+  listOf,
+  predictionCostSchema,
+  toBalance,
+  toUnixSeconds,
+  toUsage,
+  unixSeconds,
+  usageSchema,
+} from './common.js';
 
 export const adapterSchema = z
   .object({
@@ -18,6 +28,12 @@ export const adapterSchema = z
       .describe('The learned prompt as text, with {} for the class name; null of soft prompts.'),
     hyperparameters: z.record(z.string(), z.unknown()),
     metrics: z.record(z.string(), z.unknown()),
+    prediction: predictionCostSchema
+      .nullable()
+      .optional()
+      .describe(
+        'What a prediction asks about an image, and what that costs at the provider as it is now; null where the provider is gone or takes no such question. Lists leave it out.',
+      ),
     usage: balanceSchema.describe('Spent by predictions with this adapter.'),
     created_at: unixSeconds,
   })
@@ -105,7 +121,11 @@ function promptOf({ metrics }: AdapterInfo): string | null {
   return typeof prompt === 'string' ? prompt : null;
 }
 
-export function toAdapter(info: AdapterInfo, balance: Balance): z.output<typeof adapterSchema> {
+export function toAdapter(
+  info: AdapterInfo,
+  balance: Balance,
+  cost?: PredictionCost | null,
+): z.output<typeof adapterSchema> {
   return {
     id: info.id,
     object: 'adapter',
@@ -115,6 +135,7 @@ export function toAdapter(info: AdapterInfo, balance: Balance): z.output<typeof 
     prompt: promptOf(info),
     hyperparameters: info.hyperparameters as Record<string, unknown>,
     metrics: info.metrics as Record<string, unknown>,
+    ...(cost === undefined ? {} : { prediction: cost && { transforms: cost.transforms, usage: toUsage(cost.usage) } }),
     usage: toBalance(balance),
     created_at: toUnixSeconds(info.createdAt),
   };

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { ERROR_TYPES } from '../../errors.js';
 import type { Balance, Noted } from '../../ledger/accounts.js';
 import type { QueryAmounts } from '../../providers/provider.js';
+import { TRANSFORMS } from '../../views/transforms.js';
 
 export const errorSchema = z
   .object({
@@ -79,6 +80,9 @@ export function toUsage(amounts: QueryAmounts): z.output<typeof usageSchema> {
     cost_usd: amounts.costMicroUsd / 1e6,
   };
 }
+
+/** What a prediction asks about an image, and what that costs. */
+export const predictionCostSchema = z.object({ transforms: z.array(z.enum(TRANSFORMS)), usage: usageSchema });
 
 const unitBalance = z.object({
   limit: z.number().nullable().describe('null: no limit.'),

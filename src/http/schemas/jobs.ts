@@ -10,8 +10,16 @@ import { JOB_STATUSES, type JobStatus, PAUSE_REASONS, type PauseReason } from '.
 import { STOP_REASONS, type StopReason } from '../../jobs/stop-reason.js';
 import { BUDGET_PARAMETERS } from '../../ledger/accounts.js';
 import { NOTHING } from '../../providers/amounts.js';
-import { TRANSFORMS } from '../../views/transforms.js';
-import { balanceSchema, listOf, toBalance, toUnixSeconds, toUsage, unixSeconds, usageSchema } from './common.js';
+import {
+  balanceSchema,
+  listOf,
+  predictionCostSchema,
+  toBalance,
+  toUnixSeconds,
+  toUsage,
+  unixSeconds,
+  usageSchema,
+} from './common.js';
 
 const metricsSchema = z
   .object({
@@ -71,8 +79,7 @@ const planSchema = z
       .int()
       .describe('Of strategy economy: image queries of each training image, one for each transform of each view.'),
     probe_labels: z.array(z.string()).describe('Labels that each query names after the classes, for the head alone.'),
-    prediction: z
-      .object({ transforms: z.array(z.enum(TRANSFORMS)), usage: usageSchema })
+    prediction: predictionCostSchema
       .nullable()
       .describe(
         "What a prediction asks about an image, and what that costs. An adapter of a job that ended before its first view was asked about in all these transforms, or of a generation before that which best_validation chose, asks about the first of them alone, those that were; the job's last event names them.",
