@@ -1,4 +1,4 @@
-import type { Database } from '../db/client.js';
+import { type Database, Prisma } from '../db/client.js';
 import type { Job, JobEvent } from '../db/generated/client.js';
 import { NotFoundError } from '../errors.js';
 import type { Balance } from '../ledger/accounts.js';
@@ -10,6 +10,10 @@ import { parseEventId } from './event-id.js';
 import { type JobDetails, JobReader } from './job-reader.js';
 
 export type { JobDetails };
+
+interface JobFilter {
+  metadata?: Record<string, string> | null;
+}
 
 /** What can be read of jobs. */
 export class JobQueries {
@@ -28,11 +32,12 @@ export class JobQueries {
     return details;
   }
 
-  async list({ limit, after }: PageRequest): Promise<Page<JobDetails>> {
+  /** @param metadata entries that the jobs have in theirs; null: jobs without any */
+  async list({ limit, after, metadata }: PageRequest & JobFilter): Promise<Page<JobDetails>> {
     const cursor = after === undefined ? undefined : await this.database.job.findUnique({ where: { id: after } });
     if (after !== undefined && !cursor) throw badCursor(after);
     const rows = await this.database.job.findMany({
-      where: cursor ? olderThan(cursor) : {},
+      where: { AND: [cursor ? olderThan(cursor) : {}, ...withMetadata(metadata)] },
       orderBy: NEWEST_FIRST,
       take: limit + 1,
       include: INCLUDED,
@@ -106,6 +111,11 @@ export class JobQueries {
     if (!job) throw jobNotFound(id);
     return job;
   }
+}
+
+function withMetadata(metadata: JobFilter['metadata']): Prisma.JobWhereInput[] {
+  if (metadata === null) return [{ metadata: { equals: Prisma.AnyNull } }];
+  return Object.entries(metadata ?? {}).map(([key, equals]) => ({ metadata: { path: [key], equals } }));
 }
 
 /** A job that went on after its success has made several adapters; the newest counts. */

@@ -130,6 +130,11 @@ describe('With OpenAI’s SDK', () => {
     const listed = [];
     for await (const { id } of client.fineTuning.jobs.list()) listed.push(id);
     expect(listed).toEqual([job.id]);
+    const withMetadata = async (metadata: Record<string, string> | null) =>
+      (await client.fineTuning.jobs.list({ metadata })).data.map(({ id }) => id);
+    expect(await withMetadata({ made_by: 'the SDK' })).toEqual([job.id]);
+    expect(await withMetadata({ made_by: 'nobody' })).toEqual([]);
+    expect(await withMetadata(null)).toEqual([]);
   }, 180_000);
 
   it('its events and checkpoints are listed across pages', async () => {

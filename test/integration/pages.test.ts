@@ -142,4 +142,32 @@ describe('jobs', () => {
         ),
       ).toEqual(expected);
   });
+
+  it('are listed by their metadata, and by having none', async () => {
+    const queries = new JobQueries(db.database, ledger);
+    const rows = await db.database.job.findMany({ orderBy: [{ createdAt: 'desc' }, { id: 'desc' }] });
+    expect(rows).toHaveLength(ROWS);
+    const metadata = (at: number) => ({ team: at % 2 ? 'red' : "blue's", 'a.b': String(at % 3), note: '{"x"}' });
+    const tagged = rows.filter((_, at) => at % 5 > 0).map(({ id }, at) => ({ id, metadata: metadata(at) }));
+    for (const { id, metadata } of tagged) await db.database.job.update({ where: { id }, data: { metadata } });
+    const found = (filter: Record<string, string> | null, limit: number) =>
+      walk(
+        (page) => queries.list({ ...page, metadata: filter }),
+        ({ job }) => job.id,
+        limit,
+      );
+    const filters: Record<string, string>[] = [{ team: 'red' }, { team: "blue's", 'a.b': '1' }, { note: '{"x"}' }];
+    for (const filter of filters) {
+      const matching = tagged.filter(({ metadata }) =>
+        Object.entries(filter).every(([key, value]) => metadata[key as 'team'] === value),
+      );
+      expect(matching.length).toBeGreaterThan(2);
+      for (const limit of [2, ROWS]) expect(await found(filter, limit)).toEqual(matching.map(({ id }) => id));
+    }
+    for (const filter of [{ team: 'r' }, { nothing: 'red' }, { a: '1' }] as Record<string, string>[]) {
+      expect(await found(filter, ROWS)).toEqual([]);
+    }
+    const untagged = rows.filter((_, at) => at % 5 === 0).map(({ id }) => id);
+    expect(await found(null, 4)).toEqual(untagged);
+  });
 });

@@ -3,7 +3,7 @@ import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
 import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { describeAnswers } from './openapi-answers.js';
+import { describeOperations } from './openapi-operations.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -49,7 +49,7 @@ export async function registerOpenApi(app: FastifyInstance, version: string): Pr
       return { ...result, schema: Object.assign(result.schema, { body: { content } }) };
     },
     transformObject: (input) =>
-      withoutUnusedSchemas(describeAnswers(jsonSchemaTransformObject(input) as Document)) as never,
+      withoutUnusedSchemas(describeOperations(jsonSchemaTransformObject(input) as Document)) as never,
   });
   await app.register(swaggerUi, {
     routePrefix: '/docs',

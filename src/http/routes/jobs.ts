@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { budgetChangeSchema, toBudgetChange } from '../../jobs/budget-change.js';
 import { jobRequestSchema } from '../../jobs/job-request.js';
 import { errorResponses, pageQuery, toList } from '../schemas/common.js';
+import { jobListQuery } from '../schemas/job-list-query.js';
 import {
   checkpointListSchema,
   dryRunSchema,
@@ -68,7 +69,7 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
         tags: ['Fine-tuning'],
         operationId: 'listFineTuningJobs',
         summary: 'List jobs, newest first',
-        querystring: pageQuery,
+        querystring: jobListQuery,
         response: { 200: jobListSchema, ...errorResponses },
       },
     },

@@ -1,11 +1,19 @@
-/** What is the same in the answers of all routes, as the OpenAPI document says it. */
+/** What the OpenAPI document says of all routes alike: answers, their headers, and what the routes' schemas have no words for. */
 
 interface Response {
   description: string;
   headers?: object;
 }
 
+interface Parameter {
+  in: string;
+  schema: { type?: string | string[]; anyOf?: { type?: string }[] };
+  style?: string;
+  explode?: boolean;
+}
+
 interface Operation {
+  parameters?: Parameter[];
   requestBody?: { required?: boolean; content: Record<string, { schema: object }> };
   responses: Record<string, Response | { $ref: string }>;
 }
@@ -47,14 +55,17 @@ const ERRORS: Record<string, { name: string; description: string }> = {
 
 const NO_DESCRIPTION = 'Default Response';
 
-/** Describes each answer and its headers, and says which bodies may be left out: those that have a default as a whole. */
-export function describeAnswers<Described extends Document>(document: Described): Described {
+/** Describes parameters that are objects, each answer and its headers, and says which bodies may be left out: those that have a default as a whole. */
+export function describeOperations<Described extends Document>(document: Described): Described {
   const paths = (document.paths ?? {}) as Record<string, Record<string, Operation>>;
-  for (const { responses, requestBody } of Object.values(paths).flatMap((methods) => Object.values(methods))) {
+  for (const { parameters = [], responses, requestBody } of Object.values(paths).flatMap((methods) =>
+    Object.values(methods),
+  )) {
     for (const [status, response] of Object.entries(responses)) {
       if (status in ERRORS) responses[status] = { $ref: `#/components/responses/${ERRORS[status].name}` };
       else if ('description' in response) describe(response);
     }
+    for (const parameter of parameters) describeObject(parameter);
     if (requestBody) {
       requestBody.required = !Object.values(requestBody.content).every(({ schema }) => 'default' in schema);
     }
@@ -66,6 +77,14 @@ export function describeAnswers<Described extends Document>(document: Described)
   ]);
   const components = { ...document.components, headers: HEADERS, responses: Object.fromEntries(errors) };
   return { ...document, components };
+}
+
+/** An object in a URL is written name[key]=value. */
+function describeObject(parameter: Parameter): void {
+  const { type, anyOf = [] } = parameter.schema;
+  if (![type, ...anyOf.map((each) => each.type)].flat().includes('object')) return;
+  parameter.style = 'deepObject';
+  parameter.explode = true;
 }
 
 function describe(response: Response): void {
