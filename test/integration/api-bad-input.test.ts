@@ -358,6 +358,41 @@ const forms: Bad[] = [
     says: 'purpose=fine-tune',
   },
   {
+    what: 'a field that an upload does not have',
+    send: () =>
+      sendForm(service, '/v1/files', [
+        { name: 'purpose', value: 'fine-tune' },
+        { name: 'expires_after[anchor]', value: 'created_at' },
+        { name: 'file', value: jsonl(twoLines), filename: 'a.jsonl' },
+      ]),
+    code: 'unknown_parameter',
+    param: 'expires_after[anchor]',
+    says: 'Remove it',
+  },
+  {
+    what: 'a field that an upload does not have, after its file',
+    send: () =>
+      sendForm(service, '/v1/files', [
+        { name: 'purpose', value: 'fine-tune' },
+        { name: 'file', value: jsonl(twoLines), filename: 'a.jsonl' },
+        { name: 'clases', value: '{}' },
+      ]),
+    code: 'unknown_parameter',
+    param: 'clases',
+    says: 'check its spelling',
+  },
+  {
+    what: 'a field that an import does not have',
+    send: async () =>
+      sendForm(service, '/v1/adapters/import', [
+        { name: 'file', value: await exportAdapter(service, known.adapter), filename: 'adapter.safetensors' },
+        { name: 'sufix', value: 'a' },
+      ]),
+    code: 'unknown_parameter',
+    param: 'sufix',
+    says: 'check its spelling',
+  },
+  {
     what: 'a wrong purpose',
     send: () => service.upload(new Uint8Array(jsonl(twoLines)), 'a.jsonl', 'assistants'),
     code: 'invalid_purpose',

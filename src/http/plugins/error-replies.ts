@@ -161,6 +161,14 @@ export function bodyTooLarge(): PayloadTooLargeError {
   });
 }
 
+export function unknownParameter(param: string): InvalidRequestError {
+  return new InvalidRequestError({
+    code: 'unknown_parameter',
+    param,
+    message: `${param} is not a parameter here. Remove it or check its spelling.`,
+  });
+}
+
 /** Either value may be the one that is meant. */
 export function repeatedParameter(param: string, place: 'URL' | 'form'): InvalidRequestError {
   return new InvalidRequestError({
@@ -183,14 +191,7 @@ export function parseInput<Schema extends z.ZodType>(schema: Schema, value: unkn
 
 function invalidField(path: string[], message: string, issue: Record<string, unknown>): InvalidRequestError {
   const unknownKeys = Array.isArray(issue.keys) ? issue.keys.map(String) : [];
-  if (unknownKeys.length > 0) {
-    const param = [...path, unknownKeys[0]].join('.');
-    return new InvalidRequestError({
-      code: 'unknown_parameter',
-      param,
-      message: `${param} is not a parameter here. Remove it or check its spelling.`,
-    });
-  }
+  if (unknownKeys.length > 0) return unknownParameter([...path, unknownKeys[0]].join('.'));
   const param = path.join('.') || null;
   return new InvalidRequestError({ code: 'invalid_parameter', param, message: inWords(param, message) });
 }

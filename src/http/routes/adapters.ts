@@ -12,7 +12,7 @@ import type { Services } from '../services.js';
 const params = z.object({ adapter_id: z.string().max(200) });
 const MAX_ADAPTER_BYTES = 256 * 1024 * 1024;
 
-const importFields = z.object({
+const importFields = z.strictObject({
   model: z.string().regex(PROVIDER_NAME).optional().describe("A provider's name; the exported one where left out."),
   suffix: z
     .string()

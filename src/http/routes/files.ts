@@ -7,6 +7,7 @@ import { type DatasetStore, FILE_PURPOSE, type FileRecord } from '../../datasets
 import { MEDIA_TYPES } from '../../datasets/detect-format.js';
 import { InvalidRequestError, PayloadTooLargeError } from '../../errors.js';
 import { formParts, requireFirst } from '../forms.js';
+import { unknownParameter } from '../plugins/error-replies.js';
 import { errorResponses, fileAnswer, pageQuery, toList } from '../schemas/common.js';
 import { deletedFileSchema, fileListSchema, fileSchema, toFile } from '../schemas/files.js';
 import type { Services } from '../services.js';
@@ -16,7 +17,7 @@ const params = z.object({ file_id: z.string().max(128) });
 /** Names and descriptions of a thousand classes. */
 const MAX_FIELD_BYTES = 1024 * 1024;
 
-const uploadForm = z.object({
+const uploadForm = z.strictObject({
   purpose: z.literal(FILE_PURPOSE),
   file: z
     .string()
@@ -186,7 +187,8 @@ async function nextFile(parts: FormParts, fields: UploadFields): Promise<Multipa
     }
     requireFirst(part, fields);
     if (part.fieldname === 'purpose') fields.purpose = String(part.value);
-    if (part.fieldname === 'classes') fields.classes = classesOf(part);
+    else if (part.fieldname === 'classes') fields.classes = classesOf(part);
+    else throw unknownParameter(part.fieldname.slice(0, 64));
   }
 }
 

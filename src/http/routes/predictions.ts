@@ -21,7 +21,7 @@ import {
 import { errorResponses } from '../schemas/common.js';
 import type { Services } from '../services.js';
 
-const multipartForm = z.object({
+const multipartForm = z.strictObject({
   images: z
     .array(z.string().meta({ format: 'binary' }))
     .min(1)
