@@ -177,7 +177,7 @@ describe('Circuit', () => {
   });
 
   it('gives up with those who wait, too, while a probe is under way', async () => {
-    const { admit, fail } = circuitAt0({ baseDelayMs: 1, patienceMs: 30, now: undefined });
+    const { admit, fail } = circuitAt0({ baseDelayMs: 1, patienceMs: 300, now: undefined });
     fail(3);
     expect(await admit()).toBe('probe');
     await expect(admit()).rejects.toBeInstanceOf(PatienceExhaustedError);
