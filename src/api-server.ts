@@ -33,8 +33,9 @@ export function packageVersion(): string {
 
 /** Starts the HTTP API on the core: queue, event feed, API key, then the listening socket. */
 export async function startApiServer(core: Core, config: Config, log: Logger): Promise<ApiServer> {
-  const { database, ledger, datasets, providers, worker, connectionString } = core;
-  const queue = await openTrainingQueue(openQueueConnection({ redisUrl: config.redisUrl, connectionString }), log);
+  const { database, ledger, datasets, providers, worker, connectionString, installation } = core;
+  const connection = openQueueConnection({ redisUrl: config.redisUrl, connectionString, installation });
+  const queue = await openTrainingQueue(connection, log);
   const events = new EventFeed(connectionString, log);
   await events.open();
   const jobQueries = new JobQueries(database, ledger);
@@ -93,6 +94,7 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
       maxPredictBytes: config.maxPredictBytes,
       rateLimitPerMinute: config.rateLimitPerMinute,
       corsOrigins: config.corsOrigins,
+      trustedProxies: config.trustedProxies,
     },
   );
   await app.listen({ host: config.host, port: config.port });

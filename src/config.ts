@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { TrustedProxies, TrustedProxiesError } from './access/trusted-proxies.js';
 import { COMPUTE_NAMES } from './craft/compute.js';
 import { AddressPolicy, AddressPolicyError } from './outgoing/address-policy.js';
 
@@ -33,6 +34,27 @@ const corsOrigins = z.string().transform((list, context) => {
   return origins;
 });
 
+const trustedProxies = z.string().transform((list, context) => {
+  try {
+    return TrustedProxies.parse(list);
+  } catch (error) {
+    if (!(error instanceof TrustedProxiesError)) throw error;
+    context.addIssue({ code: 'custom', message: error.message });
+    return z.NEVER;
+  }
+});
+
+/** An address with a user and a password; neither is repeated in the message. */
+const storeUrl = (scheme: RegExp, form: string) =>
+  z
+    .string()
+    .refine((url) => scheme.test(url) && URL.canParse(url) && !/%(?![0-9a-f]{2})/i.test(url), {
+      message:
+        `needs the form ${form}; in user and password @ : / ? # % and spaces are percent-encoded ` +
+        '(%40 %3A %2F %3F %23 %25 %20)',
+    })
+    .optional();
+
 const environment = z.object({
   HOST: z.string().min(1).default('127.0.0.1'),
   PORT: z.coerce.number().int().min(0).max(65535).default(8080),
@@ -55,20 +77,15 @@ const environment = z.object({
   CRAFT_RATE_LIMIT_PER_MINUTE: positiveInteger(6000),
   CRAFT_CORS_ORIGINS: corsOrigins.prefault(''),
   CRAFT_ALLOWED_NETWORKS: addressPolicy.prefault(''),
+  CRAFT_TRUSTED_PROXIES: trustedProxies.prefault(''),
   CRAFT_EMBEDDED_PROVIDER: flag.default(true),
   CRAFT_PROVIDER_PORT: z.coerce.number().int().min(0).max(65535).default(0),
   CRAFT_PROVIDER_URL: z.url().optional(),
   CRAFT_PROVIDER_KEY: z.string().min(1).optional(),
   CRAFT_PROVIDER_IDEMPOTENCY: flag.default(true),
   CRAFT_PROVIDER_STATE: z.string().min(1).optional(),
-  DATABASE_URL: z
-    .string()
-    .regex(/^postgres(ql)?:\/\//, 'needs the form postgresql://user:password@host:5432/database')
-    .optional(),
-  REDIS_URL: z
-    .string()
-    .regex(/^rediss?:\/\//, 'needs the form redis://host:6379')
-    .optional(),
+  DATABASE_URL: storeUrl(/^postgres(ql)?:\/\//, 'postgresql://user:password@host:5432/database'),
+  REDIS_URL: storeUrl(/^rediss?:\/\//, 'redis://user:password@host:6379/0'),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 });
 
@@ -100,6 +117,8 @@ export interface Config {
   corsOrigins: '*' | string[];
   /** Which addresses providers and image URLs may be at. */
   addressPolicy: AddressPolicy;
+  /** The reverse proxies in front of the API. */
+  trustedProxies: TrustedProxies;
   embeddedProvider: boolean;
   providerPort: number;
   /** Where a separately run embedded provider is reached. */
@@ -148,6 +167,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     rateLimitPerMinute: e.CRAFT_RATE_LIMIT_PER_MINUTE,
     corsOrigins: e.CRAFT_CORS_ORIGINS,
     addressPolicy: e.CRAFT_ALLOWED_NETWORKS,
+    trustedProxies: e.CRAFT_TRUSTED_PROXIES,
     embeddedProvider: e.CRAFT_EMBEDDED_PROVIDER,
     providerPort: e.CRAFT_PROVIDER_PORT,
     providerUrl: e.CRAFT_PROVIDER_URL,

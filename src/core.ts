@@ -17,6 +17,8 @@ import { ProviderStore } from './providers/provider-store.js';
 /** What every process of the service needs: the stores on the database and the data directory. */
 export interface Core {
   connectionString: string;
+  /** Names the database for as long as it lives, also when it is restored elsewhere. */
+  installation: string;
   database: Database;
   ledger: Ledger;
   datasets: DatasetStore;
@@ -30,6 +32,7 @@ export interface Core {
 export async function openCore(config: Config, log: Logger): Promise<Core> {
   const opened = await openDatabase({ databaseUrl: config.databaseUrl, dataDirectory: config.dataDirectory, log });
   const database = createPrismaClient({ connectionString: opened.connectionString });
+  const installation = await installationOf(database);
   const ledger = new Ledger(database, opened.connectionString);
   const addresses = config.providerUrl ? config.addressPolicy.withOrigin(config.providerUrl) : config.addressPolicy;
   const secretKey =
@@ -44,6 +47,7 @@ export async function openCore(config: Config, log: Logger): Promise<Core> {
   });
   return {
     connectionString: opened.connectionString,
+    installation,
     database,
     ledger,
     datasets,
@@ -57,4 +61,11 @@ export async function openCore(config: Config, log: Logger): Promise<Core> {
       await opened.close();
     },
   };
+}
+
+/** The id of its first migration is drawn when a database is made. */
+async function installationOf(database: Database): Promise<string> {
+  const [first] = await database.$queryRaw<{ id: string }[]>`
+    SELECT id FROM _prisma_migrations ORDER BY migration_name LIMIT 1`;
+  return first.id;
 }

@@ -19,7 +19,8 @@ export interface RunningWorker {
 
 /** Takes jobs from the queue and has them run in one other process, so that they never delay the renewal of locks. */
 export async function startWorker(core: Core, config: Config, log: Logger): Promise<RunningWorker> {
-  const connection = openQueueConnection({ redisUrl: config.redisUrl, connectionString: core.connectionString });
+  const { connectionString, installation } = core;
+  const connection = openQueueConnection({ redisUrl: config.redisUrl, connectionString, installation });
   const environment = trainingEnvironment(core, config);
   const host = new TrainingHost(environment);
   host.warm();

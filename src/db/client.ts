@@ -1,5 +1,5 @@
 import { PrismaPg } from '@prisma/adapter-pg';
-import { splitSessionOptions } from './connection-string.js';
+import { openSession } from './connection-string.js';
 import { Prisma, PrismaClient } from './generated/client.js';
 
 export type * from './generated/client.js';
@@ -18,16 +18,17 @@ export interface ClientOptions {
 
 /** A client for one Postgres database. It connects with its first query; `$disconnect()` ends it. */
 export function createPrismaClient({ connectionString, poolSize = 10, applicationName }: ClientOptions): Database {
-  const session = splitSessionOptions(connectionString);
-  const adapter = new PrismaPg({
-    connectionString: session.connectionString,
-    max: poolSize,
-    application_name: applicationName ?? 'craft-server',
-    connectionTimeoutMillis: 10_000,
-    keepAlive: true,
-    // The adapter takes every timestamp it reads for UTC, whatever offset the server sent with it.
-    options: `${session.options} -c TimeZone=UTC`.trim(),
-  });
+  const { schema, ...session } = openSession(connectionString);
+  const adapter = new PrismaPg(
+    {
+      ...session,
+      max: poolSize,
+      application_name: applicationName ?? 'craft-server',
+      connectionTimeoutMillis: 10_000,
+      keepAlive: true,
+    },
+    { schema },
+  );
   // Training states and adapters are megabytes; on a busy disk their transactions outlast Prisma's 5 seconds.
   return new PrismaClient({ adapter, transactionOptions: { maxWait: 15_000, timeout: 60_000 } });
 }

@@ -4,6 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
+import { openSession } from './connection-string.js';
 
 /** The lock that `prisma migrate` takes too, so that the two never run side by side. */
 const ADVISORY_LOCK = 72707369;
@@ -41,31 +42,82 @@ export class MigrationError extends Error {
 /**
  * Applies the migrations that the database does not have yet, each in a transaction of its own. Callers in other
  * processes wait for each other, so every process may call this at its start.
+ * @param onWait called when another process is at it, before waiting for that
  * @returns the names of the migrations that this call applied.
  * @throws MigrationError when a migration fails, failed before, was changed after it was applied, or is unknown here.
  */
 export async function applyMigrations(
   connectionString: string,
   directory: string = findMigrations(),
+  onWait: () => void = () => {},
 ): Promise<string[]> {
   const migrations = await readMigrations(directory);
-  const client = new pg.Client({ connectionString, application_name: 'craft-migrate' });
+  const { schema, options, ...session } = openSession(connectionString);
+  const client = new pg.Client({
+    ...session,
+    // What a role allows its statements may be less than a large table takes.
+    options: `${options} -c statement_timeout=0`,
+    application_name: 'craft-migrate',
+  });
   // A connection that breaks rejects the query in flight; without a listener it would end the process as well.
   client.on('error', () => {});
   await client.connect();
   try {
-    await client.query('SELECT pg_advisory_lock($1)', [ADVISORY_LOCK]);
-    await client.query(CREATE_HISTORY);
-    const { rows } = await client.query<AppliedMigration>(
-      'SELECT migration_name, checksum, finished_at FROM _prisma_migrations WHERE rolled_back_at IS NULL',
-    );
-    const pending = comparePending(migrations, rows, directory);
-    for (const migration of pending) await applyOne(client, migration);
-    return pending.map((migration) => migration.name);
+    const applied: string[] = [];
+    for (;;) {
+      const name = await inTransaction(client, async () => {
+        await lock(client, onWait);
+        if (schema !== undefined) await makeSchema(client, schema);
+        await client.query(CREATE_HISTORY);
+        const { rows } = await client.query<AppliedMigration>(
+          'SELECT migration_name, checksum, finished_at FROM _prisma_migrations WHERE rolled_back_at IS NULL',
+        );
+        const [next] = comparePending(migrations, rows, directory);
+        if (next !== undefined) await applyOne(client, next);
+        return next?.name;
+      });
+      if (name === undefined) return applied;
+      applied.push(name);
+    }
   } finally {
-    // Ends the session and with it the advisory lock.
     await client.end();
   }
+}
+
+/** Of the transaction, not of the session: behind a pooler a session outlives its client, and the lock would stay for good. */
+async function lock(client: pg.Client, onWait: () => void): Promise<void> {
+  const { rows } = await client.query('SELECT pg_try_advisory_xact_lock($1) AS taken', [ADVISORY_LOCK]);
+  if (rows[0].taken) return;
+  onWait();
+  await client.query('SELECT pg_advisory_xact_lock($1)', [ADVISORY_LOCK]);
+}
+
+async function makeSchema(client: pg.Client, schema: string): Promise<void> {
+  // Where it is there, no right to make one is needed.
+  const { rows } = await client.query('SELECT 1 FROM pg_namespace WHERE nspname = $1', [schema]);
+  if (rows.length === 0) await client.query(`CREATE SCHEMA ${pg.escapeIdentifier(schema)}`);
+}
+
+async function inTransaction<T>(client: pg.Client, work: () => Promise<T>): Promise<T> {
+  await client.query('BEGIN');
+  try {
+    const result = await work();
+    await client.query('COMMIT');
+    return result;
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => {});
+    if (error instanceof MigrationError || !isRefusal(error)) throw error;
+    throw new MigrationError(
+      `The tables cannot be made: ${error.message}. The user of DATABASE_URL needs the right to create in its schema; ` +
+        'for a schema of its own: CREATE SCHEMA craft AUTHORIZATION <user>, and ?schema=craft at the end of DATABASE_URL.',
+      { cause: error },
+    );
+  }
+}
+
+/** Insufficient privilege, or no schema of the search path is there. */
+function isRefusal(error: unknown): error is Error {
+  return error instanceof Error && ['42501', '3F000'].includes((error as { code?: string }).code ?? '');
 }
 
 function comparePending(migrations: Migration[], applied: AppliedMigration[], directory: string): Migration[] {
@@ -96,7 +148,6 @@ function comparePending(migrations: Migration[], applied: AppliedMigration[], di
 }
 
 async function applyOne(client: pg.Client, migration: Migration): Promise<void> {
-  await client.query('BEGIN');
   try {
     await client.query(migration.sql);
     await client.query(
@@ -104,9 +155,7 @@ async function applyOne(client: pg.Client, migration: Migration): Promise<void> 
        VALUES ($1, $2, clock_timestamp(), $3, 1)`,
       [randomUUID(), migration.checksum, migration.name],
     );
-    await client.query('COMMIT');
   } catch (cause) {
-    await client.query('ROLLBACK').catch(() => {});
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new MigrationError(
       `Migration ${migration.name} failed and was rolled back: ${reason}. The database is as it was before; correct ` +

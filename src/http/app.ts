@@ -1,9 +1,11 @@
+import type { IncomingMessage } from 'node:http';
 import helmet from '@fastify/helmet';
 import multipart from '@fastify/multipart';
 import rateLimit from '@fastify/rate-limit';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Caller } from '../access/api-keys.js';
+import type { TrustedProxies } from '../access/trusted-proxies.js';
 import { newId } from '../ids.js';
 import { registerCrossOrigin } from './plugins/cross-origin.js';
 import { registerDraining } from './plugins/drain-requests.js';
@@ -38,18 +40,26 @@ export interface AppOptions {
   rateLimitPerMinute: number;
   /** Whose pages may call the API from a browser. */
   corsOrigins: '*' | string[];
+  trustedProxies: TrustedProxies;
 }
 
 export type App = FastifyInstance;
 
 const JSON_BODY_BYTES = 1024 * 1024;
 
+/** The id that a proxy of ours gave a request, under which its logs have it, too. */
+function forwardedId({ headers, socket }: IncomingMessage, proxies: TrustedProxies): string | undefined {
+  const id = headers['x-request-id'];
+  return typeof id === 'string' && /^[\w.:-]{1,128}$/.test(id) && proxies.trusts(socket.remoteAddress) ? id : undefined;
+}
+
 /** The HTTP API. It holds no state of its own; everything it does is a call into `services`. */
 export async function buildApp(services: Services, options: AppOptions): Promise<App> {
   const app = Fastify({
     loggerInstance: options.logger,
-    genReqId: () => newId('req-'),
+    genReqId: (request) => forwardedId(request, options.trustedProxies) ?? newId('req-'),
     requestIdHeader: false,
+    trustProxy: (address) => options.trustedProxies.trusts(address),
     bodyLimit: JSON_BODY_BYTES,
     // One line per request, written below with what matters here.
     logController: new LogController({ disableRequestLogging: true }),

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { splitSessionOptions } from '../db/connection-string.js';
+import { openSession } from '../db/connection-string.js';
 
 /** Longer than Postgres takes to come back after a crash. */
 const PATIENCE_MS = 60_000;
@@ -31,7 +31,7 @@ export class LedgerConnection {
   /** @param commit `unawaited`: statements answer before what they did is on disk */
   constructor(connectionString: string, commit: 'awaited' | 'unawaited' = 'awaited') {
     const commitOption = commit === 'unawaited' ? '-c synchronous_commit=off' : '';
-    const session = splitSessionOptions(connectionString);
+    const session = openSession(connectionString);
     this.pool = new pg.Pool({
       connectionString: session.connectionString,
       options: `${session.options} ${PLAN_ONCE} ${commitOption}`.trim(),

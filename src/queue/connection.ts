@@ -2,18 +2,27 @@ import type { EventEmitter } from 'node:events';
 import { createPostgresBackend, Queue, type QueueOptions, Worker, type WorkerOptions } from 'bullmq';
 import { Redis } from 'ioredis';
 import type { Logger } from 'pino';
-import { describeConnection, splitSessionOptions } from '../db/connection-string.js';
+import { describeConnection, openSession } from '../db/connection-string.js';
+import { ForeignQueueError, isFinal, reasonOf } from './store-errors.js';
 
 /** Where the queue lives. Only the folder of this file knows that there is a choice. */
 export type QueueConnection =
-  | { readonly kind: 'redis'; readonly url: string }
+  | { readonly kind: 'redis'; readonly url: string; readonly installation: string }
   | { readonly kind: 'postgres'; readonly connectionString: string };
 
-/** Redis where an address is given, else the Postgres database that holds everything else. */
-export function openQueueConnection(options: { redisUrl?: string; connectionString: string }): QueueConnection {
-  return options.redisUrl === undefined
-    ? { kind: 'postgres', connectionString: options.connectionString }
-    : { kind: 'redis', url: options.redisUrl };
+/**
+ * Redis where an address is given, else the Postgres database that holds everything else.
+ * @param options.installation names that database, so that two never take each other's jobs from one Redis
+ */
+export function openQueueConnection(options: {
+  redisUrl?: string;
+  connectionString: string;
+  installation: string;
+}): QueueConnection {
+  const { redisUrl, connectionString, installation } = options;
+  return redisUrl === undefined
+    ? { kind: 'postgres', connectionString }
+    : { kind: 'redis', url: redisUrl, installation };
 }
 
 /** The queue's store does not answer; the message says which and what to check. */
@@ -36,6 +45,9 @@ export interface Opened<T> {
 }
 
 const QUEUE_NAME = 'training';
+/** Before every key in Redis. */
+const PREFIX = 'craft';
+const INSTALLATION_KEY = `${PREFIX}:installation`;
 const READY_TIMEOUT_MS = 10_000;
 const SAME_ERROR_SILENCE_MS = 30_000;
 
@@ -54,12 +66,12 @@ export function openBullQueue(
     return whenReady(bull as unknown as JobQueue, connection, async () => {}, log);
   }
   const redis = new Redis(connection.url, { maxRetriesPerRequest: 2 });
-  const bull = new Queue<JobData>(QUEUE_NAME, { ...options, connection: redis, prefix: 'craft' });
-  return whenReady(bull as unknown as JobQueue, connection, async () => redis.disconnect(), log);
+  const bull = new Queue<JobData>(QUEUE_NAME, { ...options, connection: redis, prefix: PREFIX });
+  return whenReady(bull as unknown as JobQueue, connection, async () => redis.disconnect(), log, redis);
 }
 
 /** The consuming side. It waits for a store that is away and goes on when it is back. */
-export function openBullWorker(
+export async function openBullWorker(
   connection: QueueConnection,
   process: ConstructorParameters<typeof Worker<JobData>>[1],
   options: Omit<WorkerOptions, 'connection'>,
@@ -75,15 +87,22 @@ export function openBullWorker(
     return whenReady(bull as unknown as JobWorker, connection, async () => {}, log);
   }
   const redis = new Redis(connection.url, { maxRetriesPerRequest: null });
-  const bull = new Worker<JobData>(QUEUE_NAME, process, { ...options, connection: redis, prefix: 'craft' });
-  return whenReady(bull as unknown as JobWorker, connection, async () => redis.disconnect(), log);
+  const bull = new Worker<JobData>(QUEUE_NAME, process, {
+    ...options,
+    connection: redis,
+    prefix: PREFIX,
+    autorun: false,
+  });
+  const opened = await whenReady(bull as unknown as JobWorker, connection, async () => redis.disconnect(), log, redis);
+  bull.run().catch((error: unknown) => bull.emit('error', error as Error));
+  return opened;
 }
 
 function postgresOptions(connectionString: string, poolSize: number) {
-  const session = splitSessionOptions(connectionString);
+  const { schema, ...session } = openSession(connectionString);
   return {
     ...session,
-    schema: 'bullmq',
+    schema: schema === undefined ? 'bullmq' : `${schema}_bullmq`,
     migrate: true,
     max: poolSize,
     keepAlive: true,
@@ -96,14 +115,26 @@ async function whenReady<T extends JobQueue | JobWorker>(
   connection: QueueConnection,
   disconnect: () => Promise<void>,
   log: Logger,
+  redis?: Redis,
 ): Promise<Opened<T>> {
-  logErrors(bull as unknown as EventEmitter, log);
+  const emitter = bull as unknown as EventEmitter;
+  logErrors(emitter, log);
   let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error('no answer in time')), READY_TIMEOUT_MS);
+  let last: unknown;
+  let look = (_error: Error) => {};
+  const failure = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(last ?? new Error('no answer in time')), READY_TIMEOUT_MS);
+    look = (error) => {
+      last = error;
+      if (isFinal(error)) reject(error);
+    };
   });
+  emitter.on('error', look);
   try {
-    await Promise.race([bull.waitUntilReady(), timeout]);
+    await Promise.race([bull.waitUntilReady(), failure]);
+    if (redis !== undefined && connection.kind === 'redis') {
+      await Promise.race([claim(redis, connection.installation), failure]);
+    }
     return { bull, disconnect };
   } catch (cause) {
     void bull.close().catch(() => {});
@@ -112,14 +143,27 @@ async function whenReady<T extends JobQueue | JobWorker>(
       connection.kind === 'redis'
         ? ['Redis', connection.url, 'REDIS_URL']
         : ['Postgres', connection.connectionString, 'DATABASE_URL'];
+    const reason = reasonOf(connection.kind, cause) ?? reasonOf(connection.kind, last);
     throw new QueueUnreachableError(
-      `The job queue cannot be opened on ${store} at ${describeConnection(address)}. Check that it runs and that ` +
-        `${variable} is right${connection.kind === 'redis' ? ', or leave it unset to keep the queue in Postgres' : ''}.`,
+      `The job queue cannot be opened on ${store} at ${describeConnection(address)}${reason === undefined ? '' : `: ${reason}`}. ` +
+        `Check that it runs and that ${variable} is right${connection.kind === 'redis' ? ', or leave it unset to keep the queue in Postgres' : ''}.`,
       { cause },
     );
   } finally {
     clearTimeout(timer);
+    emitter.off('error', look);
   }
+}
+
+/** Two installations on one database of Redis would take each other's jobs, and throw them away as unknown. */
+async function claim(redis: Redis, installation: string): Promise<void> {
+  await redis.setnx(INSTALLATION_KEY, installation);
+  const holder = await redis.get(INSTALLATION_KEY);
+  if (holder === installation) return;
+  throw new ForeignQueueError(
+    'it holds the queue of another craft-server, with another Postgres database. Give each a database of its own by the ' +
+      'number at the end of REDIS_URL (redis://host:6379/1), or, where that one is no more, delete the keys craft:*',
+  );
 }
 
 /** Logs what goes wrong behind the scenes. A store that is away repeats itself several times a second. */

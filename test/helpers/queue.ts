@@ -80,9 +80,10 @@ export function deferred<T>() {
 }
 
 async function emptyStore(redis: TestRedis | undefined): Promise<QueueConnection> {
-  if (redis === undefined) return openQueueConnection({ connectionString: await emptyDatabase() });
+  if (redis === undefined)
+    return openQueueConnection({ connectionString: await emptyDatabase(), installation: 'test' });
   const client = new Redis(redis.url);
   await client.flushall();
   client.disconnect();
-  return openQueueConnection({ redisUrl: redis.url, connectionString: 'postgresql://unused' });
+  return openQueueConnection({ redisUrl: redis.url, connectionString: 'postgresql://unused', installation: 'test' });
 }

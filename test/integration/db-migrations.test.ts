@@ -1,8 +1,9 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { applyMigrations } from '../../src/db/migrate.js';
 import { emptyDatabase, query, testDatabase } from '../helpers/postgres.js';
@@ -66,8 +67,46 @@ describe('applyMigrations', () => {
 
     it('lets callers at the same time wait for each other', async () => {
       const applied = await Promise.all(Array.from({ length: 6 }, () => applyMigrations(database)));
-      expect(applied.flat()).toEqual(ALL);
+      expect(applied.flat().sort()).toEqual(ALL);
       expect(await history(database)).toHaveLength(ALL.length);
+    });
+
+    it('says that it waits for somebody else, and leaves no lock behind in a session that a pooler goes on with', async () => {
+      const other = new pg.Client({ connectionString: database });
+      await other.connect();
+      await other.query('BEGIN; SELECT pg_advisory_xact_lock(72707369)');
+      let letGo: Promise<unknown> | undefined;
+      const applied = await applyMigrations(database, undefined, () => {
+        letGo = other.query('COMMIT');
+      });
+      expect(letGo).toBeDefined();
+      await letGo;
+      expect(applied).toEqual(ALL);
+      await other.end();
+    });
+
+    it('takes longer than the role lets its statements take', async () => {
+      await addMigration('SELECT pg_sleep(0.3); CREATE TABLE later (id TEXT);');
+      const hasty = new URL(database);
+      hasty.searchParams.set('options', '-c statement_timeout=200');
+      await expect(applyMigrations(hasty.href, directory)).resolves.toContain(LATER);
+    });
+
+    it('makes the schema that is named, and says which right is missing', async () => {
+      const role = `r_${randomBytes(6).toString('hex')}`;
+      await query(database, `CREATE ROLE ${role} LOGIN PASSWORD 'pw'`);
+      onTestFinished(async () => void (await query(database, `DROP OWNED BY ${role}; DROP ROLE ${role}`)));
+      const restricted = new URL(database);
+      [restricted.username, restricted.password] = [role, 'pw'];
+      await expect(applyMigrations(restricted.href)).rejects.toThrow(/needs the right to create.*AUTHORIZATION/);
+      restricted.searchParams.set('schema', 'own');
+      await expect(applyMigrations(restricted.href)).rejects.toThrow(/needs the right to create.*AUTHORIZATION/);
+      await query(database, `CREATE SCHEMA own AUTHORIZATION ${role}`);
+      expect(await applyMigrations(restricted.href)).toEqual(ALL);
+      expect(await query(database, 'SELECT * FROM own.jobs')).toEqual([]);
+      const mine = new URL(database);
+      mine.searchParams.set('schema', 'made');
+      expect(await applyMigrations(mine.href)).toEqual(ALL);
     });
 
     it('applies only what is new', async () => {

@@ -2,12 +2,14 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
-import pino from 'pino';
-import { describe, expect, it, vi } from 'vitest';
+import pino, { type Logger } from 'pino';
+import { afterAll, describe, expect, it, vi } from 'vitest';
+import { createLogger } from '../../src/logger.js';
 import { HandBack, LockLostError, openQueueConnection, openTrainingQueue } from '../../src/queue/queue.js';
 import { query } from '../helpers/postgres.js';
 import { firstLine } from '../helpers/postgres-process.js';
 import { deferred, describeQueue, SOON } from '../helpers/queue.js';
+import { findRedisServer, startRedis } from '../helpers/redis.js';
 
 const log = pino({ level: 'silent' });
 
@@ -141,11 +143,59 @@ describe('opening a queue where nothing listens', () => {
     { redisUrl: 'redis://:hush-hush@127.0.0.1:1', connectionString: 'postgresql://unused' },
     { connectionString: 'postgresql://u:hush-hush@127.0.0.1:1/d' },
   ])('explains itself without credentials', async (options) => {
-    const error: Error = await openTrainingQueue(openQueueConnection(options), log).then(
+    const error: Error = await openTrainingQueue(openQueueConnection({ ...options, installation: 'test' }), log).then(
       () => expect.fail('it was opened'),
       (reason) => reason,
     );
     expect(error.message).toMatch(/cannot be opened on (Redis|Postgres) at 127\.0\.0\.1:1.*(REDIS_URL|DATABASE_URL)/);
     expect(error.message).not.toContain('hush-hush');
+  });
+});
+
+describe.skipIf(findRedisServer() === undefined)('Redis', async () => {
+  const server = findRedisServer();
+  const redis = server === undefined ? undefined : await startRedis(server);
+  afterAll(() => redis?.stop());
+
+  const openAt = (change: (url: URL) => void, installation = 'one', to: Logger = log) => {
+    const url = new URL(redis!.url);
+    change(url);
+    const connection = openQueueConnection({
+      redisUrl: url.href,
+      connectionString: 'postgresql://unused',
+      installation,
+    });
+    return openTrainingQueue(connection, to);
+  };
+
+  it('holds the queue of one installation in each of its databases', async () => {
+    for (let i = 0; i < 2; i++) await (await openAt(() => {})).close();
+    await expect(openAt(() => {}, 'another')).rejects.toThrow(/queue of another craft-server.*redis:\/\/host:6379\/1/);
+    const second = await openAt((url) => {
+      url.pathname = '/1';
+    }, 'another');
+    await second.close();
+  });
+
+  it('is refused at once where it has no database of that number, rather than used with another one', async () => {
+    const change = (url: URL) => {
+      url.pathname = '/99';
+    };
+    await expect(openAt(change)).rejects.toThrow(/no database of the number at the end of REDIS_URL/);
+  });
+
+  it('keeps a password that it refuses out of errors and logs', async () => {
+    const lines: string[] = [];
+    const own = createLogger('trace', 'test', { write: (line: string) => void lines.push(line) });
+    const change = (url: URL) => {
+      [url.username, url.password] = ['somebody', 'hush-hush'];
+    };
+    const error: Error = await openAt(change, 'one', own).then(
+      () => expect.fail('it was opened'),
+      (reason) => reason,
+    );
+    expect(error.message).toMatch(/refuses the user name or password.*REDIS_URL/);
+    expect(lines.join('')).toMatch(/WRONGPASS/);
+    expect(lines.join('') + error.message).not.toContain('hush-hush');
   });
 });

@@ -59,4 +59,30 @@ describe('readConfig', () => {
     for (const name of ['PORT', 'CRAFT_SECRET_KEY', 'REDIS_URL', 'CRAFT_COMPUTE']) expect(read).toThrow(name);
     expect(read).toThrow(/openssl rand -hex 32/);
   });
+
+  it('reads who may speak for others', () => {
+    expect(readConfig({}).trustedProxies.trusts('127.0.0.1')).toBe(false);
+    expect(readConfig({ CRAFT_TRUSTED_PROXIES: '127.0.0.1' }).trustedProxies.trusts('127.0.0.1')).toBe(true);
+    expect(() => readConfig({ CRAFT_TRUSTED_PROXIES: 'nginx' })).toThrow(/CRAFT_TRUSTED_PROXIES: "nginx" is/);
+  });
+
+  it.each(['p#w', 'p/w', 'p%w', 'p?w'])(
+    'says how a password such as %s is written, without repeating it',
+    (password) => {
+      const read = () =>
+        readConfig({
+          DATABASE_URL: `postgresql://u:${password}@host:5432/db`,
+          REDIS_URL: `redis://:${password}@host:6379`,
+        });
+      const escaped = encodeURIComponent(password);
+      expect(
+        readConfig({
+          DATABASE_URL: `postgresql://u:${escaped}@host:5432/db`,
+          REDIS_URL: `redis://:${escaped}@host:6379`,
+        }).databaseUrl,
+      ).toContain(escaped);
+      for (const name of ['DATABASE_URL', 'REDIS_URL']) expect(read).toThrow(new RegExp(`${name}: .*percent-encoded`));
+      expect(read).not.toThrow(password);
+    },
+  );
 });

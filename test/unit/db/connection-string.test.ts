@@ -1,17 +1,30 @@
 import { describe, expect, it } from 'vitest';
-import { describeConnection, splitSessionOptions } from '../../../src/db/connection-string.js';
+import { describeConnection, openSession, withSchema } from '../../../src/db/connection-string.js';
 
-describe('splitSessionOptions', () => {
-  it('leaves a connection string without options as it is', () => {
+const RELIED_ON = '-c TimeZone=UTC -c default_transaction_isolation=read\\ committed';
+
+describe('openSession', () => {
+  it('leaves a connection string as it is that says nothing of sessions', () => {
     const connectionString = 'postgresql://u:p%40ss@host:5433/db?sslmode=disable';
-    expect(splitSessionOptions(connectionString)).toEqual({ connectionString, options: '' });
+    expect(openSession(connectionString)).toEqual({ connectionString, options: RELIED_ON });
   });
 
-  it('takes the options out', () => {
+  it('takes options out, and puts what we rely on behind them', () => {
     const given = 'postgresql://u:p%40ss@host:5433/db?options=-c%20work_mem%3D8MB&sslmode=disable';
-    expect(splitSessionOptions(given)).toEqual({
+    expect(openSession(given)).toEqual({
       connectionString: 'postgresql://u:p%40ss@host:5433/db?sslmode=disable',
-      options: '-c work_mem=8MB',
+      options: `-c work_mem=8MB ${RELIED_ON}`,
+    });
+  });
+
+  it('searches for tables in the schema that is named', () => {
+    const connectionString = 'postgresql://u:p%40ss@host/db?sslmode=disable';
+    const named = withSchema(connectionString, 'craft');
+    expect(named).toContain('schema=craft');
+    expect(openSession(named)).toEqual({
+      connectionString,
+      options: `-c search_path="craft" ${RELIED_ON}`,
+      schema: 'craft',
     });
   });
 });
