@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { ApiKeys } from './access/api-keys.js';
+import { ensureDataDirectory } from './access/data-directory.js';
 import { keptSecret } from './access/kept-secret.js';
 import { AdapterStore } from './adapters/adapter-store.js';
 import { Predictor } from './adapters/predictor.js';
@@ -33,6 +34,7 @@ export function packageVersion(): string {
 
 /** Starts the HTTP API on the core: queue, event feed, API key, then the listening socket. */
 export async function startApiServer(core: Core, config: Config, log: Logger): Promise<ApiServer> {
+  ensureDataDirectory(config.dataDirectory);
   const { database, ledger, datasets, providers, worker, connectionString, installation } = core;
   const connection = openQueueConnection({ redisUrl: config.redisUrl, connectionString, installation });
   const queue = await openTrainingQueue(connection, log);

@@ -59,7 +59,10 @@ const environment = z.object({
   HOST: z.string().min(1).default('127.0.0.1'),
   PORT: z.coerce.number().int().min(0).max(65535).default(8080),
   CRAFT_DATA_DIR: z.string().min(1).default('.craft'),
-  CRAFT_API_KEY: z.string().min(16, 'needs at least 16 characters').optional(),
+  CRAFT_API_KEY: z
+    .string()
+    .regex(/^[\x21-\x7e]{16,}$/, 'needs at least 16 characters, none of them a space or outside of ASCII')
+    .optional(),
   CRAFT_SECRET_KEY: z
     .string()
     .regex(/^[0-9a-f]{64}$/i, 'needs 64 hexadecimal digits; make one with: openssl rand -hex 32')
@@ -80,7 +83,7 @@ const environment = z.object({
   CRAFT_TRUSTED_PROXIES: trustedProxies.prefault(''),
   CRAFT_EMBEDDED_PROVIDER: flag.default(true),
   CRAFT_PROVIDER_PORT: z.coerce.number().int().min(0).max(65535).default(0),
-  CRAFT_PROVIDER_URL: z.url().optional(),
+  CRAFT_PROVIDER_URL: z.url({ protocol: /^https?$/, error: 'needs the form http://provider:8081' }).optional(),
   CRAFT_PROVIDER_KEY: z.string().min(1).optional(),
   CRAFT_PROVIDER_IDEMPOTENCY: flag.default(true),
   CRAFT_PROVIDER_STATE: z.string().min(1).optional(),

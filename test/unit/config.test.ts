@@ -85,4 +85,12 @@ describe('readConfig', () => {
       expect(read).not.toThrow(password);
     },
   );
+
+  it.each([
+    ['CRAFT_API_KEY', 'sixteen letters or more', 'none of them a space'],
+    ['CRAFT_PROVIDER_URL', 'provider:8081', 'http://provider:8081'],
+    ['CRAFT_PROVIDER_URL', 'ftp://provider', 'http://provider:8081'],
+  ])('refuses %s=%s, which could never work', (name, value, remedy) => {
+    expect(() => readConfig({ [name]: value })).toThrow(new RegExp(`${name}: .*${remedy}`));
+  });
 });

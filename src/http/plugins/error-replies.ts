@@ -12,6 +12,7 @@ import {
 } from '../../errors.js';
 import { newId } from '../../ids.js';
 import { ProviderCallError } from '../../providers/provider-call-error.js';
+import { storeAwayError } from './store-away.js';
 
 /** Every error leaves as `{ error: { message, type, code, param } }`; a bug leaves as a 500 that shows no internals. */
 export function registerErrorReplies(app: FastifyInstance): void {
@@ -21,6 +22,7 @@ export function registerErrorReplies(app: FastifyInstance): void {
 export function sendError(error: FastifyError, request: FastifyRequest, reply: FastifyReply) {
   reply.header('x-request-id', request.id);
   const known = toCraftError(error, request);
+  const known = toCraftError(error) ?? storeAwayError(error);
   if (known) {
     if (known.status >= 500) request.log.warn({ err: known }, 'request failed');
     if (known instanceof AuthenticationError) reply.header('www-authenticate', challengeOf(known));

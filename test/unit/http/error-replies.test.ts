@@ -1,5 +1,7 @@
 import Fastify from 'fastify';
+import { Redis } from 'ioredis';
 import { describe, expect, it } from 'vitest';
+import { createPrismaClient } from '../../../src/db/client.js';
 import { AuthenticationError, BudgetExceededError, ConflictError, CraftError } from '../../../src/errors.js';
 import { registerErrorReplies } from '../../../src/http/plugins/error-replies.js';
 import { pageQuery } from '../../../src/http/schemas/common.js';
@@ -39,6 +41,40 @@ describe('error replies', () => {
     });
     expect((await app.inject('/')).headers['www-authenticate']).toBe(expected);
     await app.close();
+  });
+});
+
+describe('a request that meets a store that is away', () => {
+  const answerTo = async (error: Error) => {
+    const app = Fastify();
+    registerErrorReplies(app);
+    app.get('/', async () => {
+      throw error;
+    });
+    const { statusCode, headers } = await app.inject('/');
+    await app.close();
+    return { statusCode, retryAfter: headers['retry-after'] };
+  };
+
+  it('is told to come back', async () => {
+    const away = await createPrismaClient({ connectionString: 'postgresql://u:p@127.0.0.1:1/d' })
+      .job.findMany()
+      .catch((error: Error) => error);
+    const stopping = Object.assign(new Error('terminating connection'), { code: '57P01' });
+    const redis = new Redis('redis://127.0.0.1:1', { maxRetriesPerRequest: 0 });
+    redis.on('error', () => {});
+    const queueAway = await redis.ping().catch((error: Error) => error);
+    redis.disconnect();
+    for (const error of [away, stopping, queueAway]) {
+      expect(await answerTo(error as Error)).toEqual({ statusCode: 503, retryAfter: '5' });
+    }
+  });
+
+  it('is not what a bug is taken for', async () => {
+    const bug = Object.assign(new Error('column is missing'), { code: '42703' });
+    for (const error of [bug, new TypeError('x is not a function')]) {
+      expect(await answerTo(error)).toEqual({ statusCode: 500, retryAfter: undefined });
+    }
   });
 });
 

@@ -1,0 +1,31 @@
+import { CraftError } from '../../errors.js';
+
+/** Prisma: not reached, not in time, connection closed, no connection or transaction free in time. */
+const PRISMA_CODES = ['P1001', 'P1002', 'P1008', 'P1017', 'P2024', 'P2028'];
+/** Postgres' own: connection lost, server stopping or starting, too many connections; and the system's. */
+const CODES =
+  /^(08...|57P0[1-5]|53300|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)$/;
+
+/**
+ * What a request is told that met Postgres or the queue's store while it was away; null where that was not it. What goes
+ * wrong at providers and behind callers' URLs has errors of its own and never comes here.
+ */
+export function storeAwayError(error: unknown): CraftError | null {
+  if (!isStoreAway(error)) return null;
+  return new CraftError(503, 'server_error', {
+    code: 'not_ready',
+    message: 'Postgres or the queue does not answer. Try again shortly.',
+    retryAfterSeconds: 5,
+    cause: error,
+  });
+}
+
+function isStoreAway(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { code, cause } = error as { code?: unknown; cause?: { originalCode?: unknown; kind?: unknown } };
+  if (error.name === 'MaxRetriesPerRequestError') return true;
+  if (cause?.kind === 'DatabaseNotReachable' || cause?.kind === 'ConnectionClosed') return true;
+  return [code, cause?.originalCode].some(
+    (known) => typeof known === 'string' && (PRISMA_CODES.includes(known) || CODES.test(known)),
+  );
+}
