@@ -159,7 +159,11 @@ async function whenReady<T extends JobQueue | JobWorker>(
 async function claim(redis: Redis, installation: string): Promise<void> {
   await redis.setnx(INSTALLATION_KEY, installation);
   const holder = await redis.get(INSTALLATION_KEY);
-  if (holder === installation) return;
+  if (holder === installation) {
+    // A Redis that keeps nothing comes back empty.
+    redis.on('ready', () => void redis.setnx(INSTALLATION_KEY, installation).catch(() => {}));
+    return;
+  }
   throw new ForeignQueueError(
     'it holds the queue of another craft-server, with another Postgres database. Give each a database of its own by the ' +
       'number at the end of REDIS_URL (redis://host:6379/1), or, where that one is no more, delete the keys craft:*',

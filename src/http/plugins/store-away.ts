@@ -1,7 +1,7 @@
 import { CraftError } from '../../errors.js';
 
-/** Prisma: not reached, not in time, connection closed, no connection or transaction free in time. */
-const PRISMA_CODES = ['P1001', 'P1002', 'P1008', 'P1017', 'P2024', 'P2028'];
+/** Prisma: not reached, not in time, connection closed, no connection or transaction free in time, too many connections. */
+const PRISMA_CODES = ['P1001', 'P1002', 'P1008', 'P1017', 'P2024', 'P2028', 'P2037'];
 /** Postgres' own: connection lost, server stopping or starting, too many connections; and the system's. */
 const CODES =
   /^(08...|57P0[1-5]|53300|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)$/;
@@ -24,7 +24,7 @@ function isStoreAway(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const { code, cause } = error as { code?: unknown; cause?: { originalCode?: unknown; kind?: unknown } };
   if (error.name === 'MaxRetriesPerRequestError') return true;
-  if (cause?.kind === 'DatabaseNotReachable' || cause?.kind === 'ConnectionClosed') return true;
+  if (['DatabaseNotReachable', 'ConnectionClosed', 'TooManyConnections'].includes(String(cause?.kind))) return true;
   return [code, cause?.originalCode].some(
     (known) => typeof known === 'string' && (PRISMA_CODES.includes(known) || CODES.test(known)),
   );
