@@ -42,7 +42,7 @@ export class MigrationError extends Error {
 /**
  * Applies the migrations that the database does not have yet, each in a transaction of its own. Callers in other
  * processes wait for each other, so every process may call this at its start.
- * @param onWait called when another process is at it, before waiting for that
+ * @param onWait called once, when another process is at it, before waiting for that
  * @returns the names of the migrations that this call applied.
  * @throws MigrationError when a migration fails, failed before, was changed after it was applied, or is unknown here.
  */
@@ -64,9 +64,14 @@ export async function applyMigrations(
   await client.connect();
   try {
     const applied: string[] = [];
+    let waited = false;
+    const tell = () => {
+      if (!waited) onWait();
+      waited = true;
+    };
     for (;;) {
       const name = await inTransaction(client, async () => {
-        await lock(client, onWait);
+        await lock(client, tell);
         if (schema !== undefined) await makeSchema(client, schema);
         await client.query(CREATE_HISTORY);
         const { rows } = await client.query<AppliedMigration>(

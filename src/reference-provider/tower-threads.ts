@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { ModelFiles } from './model-files.js';
+import { forbidTelemetry } from './no-telemetry.js';
 import {
   END,
   type ThreadStart,
@@ -48,6 +49,7 @@ export class TowerThreads {
    * @throws Error where the models cannot be opened
    */
   static async open(files: ModelFiles, count = Math.min(availableParallelism(), MAX_THREADS)): Promise<TowerThreads> {
+    forbidTelemetry();
     const { config, tokenEmbedding, visionPath, textPath } = files;
     const shared = new Float32Array(new SharedArrayBuffer(tokenEmbedding.byteLength));
     shared.set(tokenEmbedding);
