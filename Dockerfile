@@ -18,7 +18,8 @@ FROM node:22-bookworm-slim AS runtime
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080 CRAFT_DATA_DIR=/data CRAFT_PROVIDER_PORT=8081
 WORKDIR /app
 RUN groupadd --system --gid 10001 craft && useradd --system --uid 10001 --gid craft --home-dir /data craft \
-    && install -d -o craft -g craft -m 0750 /data
+    # Group 0 for platforms that run containers under a user id of their own.
+    && install -d -o craft -g 0 -m 0770 /data
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
 COPY package.json LICENSE ./
@@ -41,7 +42,8 @@ RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm \
     && apt-get update && apt-get install -y --no-install-recommends python3 make g++ ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --system --gid 10001 craft && useradd --system --uid 10001 --gid craft --home-dir /data craft \
-    && install -d -o craft -g craft -m 0750 /data
+    # Group 0 for platforms that run containers under a user id of their own.
+    && install -d -o craft -g 0 -m 0770 /data
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
 COPY package.json LICENSE ./
