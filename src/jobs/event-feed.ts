@@ -42,6 +42,7 @@ export class EventFeed {
   private readonly subscriptions = new Map<string, Set<Subscription>>();
   private client: pg.Client | undefined;
   private closed = false;
+  private reconnecting = false;
 
   constructor(
     private readonly connectionString: string,
@@ -55,8 +56,13 @@ export class EventFeed {
       this.log.warn({ err: error }, 'event feed lost its connection');
       void this.reconnect();
     });
-    await client.connect();
-    await client.query(`LISTEN ${EVENT_CHANNEL}`);
+    try {
+      await client.connect();
+      await client.query(`LISTEN ${EVENT_CHANNEL}`);
+    } catch (error) {
+      client.end().catch(() => undefined);
+      throw error;
+    }
     this.client = client;
   }
 
@@ -86,16 +92,16 @@ export class EventFeed {
   }
 
   private async reconnect(): Promise<void> {
+    // A connection that is lost while it is being opened says so, too.
+    if (this.reconnecting) return;
+    this.reconnecting = true;
     this.client?.end().catch(() => undefined);
     this.client = undefined;
-    while (!this.closed) {
+    while (!this.closed && !this.client) {
       await sleep(RECONNECT_MS);
-      try {
-        await this.open();
-        return;
-      } catch (error) {
-        this.log.warn({ err: error }, 'event feed cannot reach Postgres yet');
-      }
+      await this.open().catch((error) => this.log.warn({ err: error }, 'event feed cannot reach Postgres yet'));
     }
+    this.reconnecting = false;
+    if (this.closed) await this.close();
   }
 }

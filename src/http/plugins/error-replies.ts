@@ -21,8 +21,7 @@ export function registerErrorReplies(app: FastifyInstance): void {
 
 export function sendError(error: FastifyError, request: FastifyRequest, reply: FastifyReply) {
   reply.header('x-request-id', request.id);
-  const known = toCraftError(error, request);
-  const known = toCraftError(error) ?? storeAwayError(error);
+  const known = toCraftError(error, request) ?? storeAwayError(error);
   if (known) {
     if (known.status >= 500) request.log.warn({ err: known }, 'request failed');
     if (known instanceof AuthenticationError) reply.header('www-authenticate', challengeOf(known));

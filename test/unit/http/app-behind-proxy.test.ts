@@ -22,6 +22,7 @@ async function appBehind(proxies: string) {
     maxUploadBytes: 1,
     maxPredictBytes: 1,
     rateLimitPerMinute: 100,
+    corsOrigins: [],
     trustedProxies: TrustedProxies.parse(proxies),
   });
   const ask = (remoteAddress: string, headers: Record<string, string>) =>
