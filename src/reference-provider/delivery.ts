@@ -1,4 +1,4 @@
-import { setMaxListeners } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -41,6 +41,9 @@ export class Delivery {
    * @throws CraftError where the verdict is an error.
    */
   async interrupts(verdict: Verdict, request: FastifyRequest, reply: FastifyReply): Promise<boolean> {
+    if (verdict.held !== undefined && !this.closed) {
+      await Promise.race([verdict.held, once(this.closing.signal, 'abort')]);
+    }
     if (verdict.latencyMs > 0) {
       await delay(verdict.latencyMs, undefined, { signal: this.closing.signal }).catch(() => {});
     }

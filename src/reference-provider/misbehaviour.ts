@@ -32,6 +32,8 @@ const kind = z.enum(KINDS);
 const planSchema = z.strictObject({
   /** Added before every answer. */
   latency_ms: z.number().min(0).max(600_000).default(0),
+  /** So many requests pass; later ones are not answered, nor served, until the plan is replaced. */
+  hold_after: z.number().int().min(0).nullable().default(null),
   /** More requests than this are answered 429 with Retry-After. */
   requests_per_second: z.number().positive().nullable().default(null),
   fail_next: z
@@ -66,6 +68,15 @@ export interface Fault {
 export interface Verdict {
   latencyMs: number;
   fault?: Fault;
+  /** Fulfilled when the request is no longer to be held. */
+  held?: Promise<void>;
+}
+
+export interface MisbehaviourStatus extends MisbehaviourPlan {
+  /** How often each kind has happened since the plan was set. */
+  committed: Partial<Record<FaultKind, number>>;
+  /** Requests that are held now. */
+  held: number;
 }
 
 export class Misbehaviour {
@@ -73,6 +84,7 @@ export class Misbehaviour {
   private random = seededRandom(0);
   private allowance = { tokens: 0, at: 0 };
   private committed: Partial<Record<FaultKind, number>> = {};
+  private readonly letGo: (() => void)[] = [];
 
   /** @param now milliseconds on a clock that never runs backwards. */
   constructor(private readonly now: () => number = () => performance.now()) {}
@@ -83,18 +95,27 @@ export class Misbehaviour {
     this.random = seededRandom(this.plan.seed);
     this.allowance = { tokens: Math.max(1, this.plan.requests_per_second ?? 0), at: this.now() };
     this.committed = {};
+    for (const letGo of this.letGo.splice(0)) letGo();
   }
 
-  /** The plan with the failures still to come, and how often each kind has happened since it was set. */
-  status(): MisbehaviourPlan & { committed: Partial<Record<FaultKind, number>> } {
-    return structuredClone({ ...this.plan, committed: this.committed });
+  /** The plan, with the failures still to come and the requests that still pass, and what has become of it. */
+  status(): MisbehaviourStatus {
+    return structuredClone({ ...this.plan, committed: this.committed, held: this.letGo.length });
   }
 
   /** Decides on the next request. */
   next(): Verdict {
     const fault = this.nextPlanned() ?? this.overRate() ?? this.byChance();
     if (fault !== undefined) this.committed[fault.kind] = (this.committed[fault.kind] ?? 0) + 1;
-    return { latencyMs: this.plan.latency_ms, fault };
+    return { latencyMs: this.plan.latency_ms, fault, held: this.hold() };
+  }
+
+  private hold(): Promise<void> | undefined {
+    const { hold_after: left } = this.plan;
+    if (left === null) return undefined;
+    if (left === 0) return new Promise((resolve) => this.letGo.push(resolve));
+    this.plan.hold_after = left - 1;
+    return undefined;
   }
 
   private nextPlanned(): Fault | undefined {

@@ -132,6 +132,21 @@ describe('Misbehaviour', () => {
     expect(kinds(m, 4)).toEqual(['none', 'none', 'none', '429']);
   });
 
+  it('holds what comes later than it was told, until its plan is replaced', async () => {
+    const m = new Misbehaviour();
+    m.configure({ hold_after: 2 });
+    expect([m.next().held, m.next().held]).toEqual([undefined, undefined]);
+    const released: string[] = [];
+    const held = ['third', 'fourth'].map((name) => m.next().held?.then(() => released.push(name)));
+    expect(m.status()).toMatchObject({ hold_after: 0, held: 2 });
+    m.configure({ hold_after: 1 });
+    await Promise.all(held);
+    expect(released).toEqual(['third', 'fourth']);
+    expect(m.status()).toMatchObject({ hold_after: 1, held: 0 });
+    expect(m.next().held).toBeUndefined();
+    expect(m.next().held).toBeInstanceOf(Promise);
+  });
+
   it('fails by chance, repeatably for a seed, at the rates asked for', () => {
     const m = new Misbehaviour();
     const draw = (seed: number) => {
@@ -148,6 +163,7 @@ describe('Misbehaviour', () => {
 
   it.each([
     { latency_ms: -1 },
+    { hold_after: -1 },
     { error_rate: { '429': 0.6, '500': 0.6 } },
     { error_rate: { '418': 0.1 } },
     { fail_next: [{ kind: 'nap' }] },
