@@ -21,7 +21,7 @@ import {
 } from '../helpers/api.js';
 import { query } from '../helpers/postgres.js';
 import { type JobAnswer, type TestService, testService } from '../helpers/service.js';
-import { killTraining } from '../helpers/training-host.js';
+import { killedWhileRunning } from '../helpers/training-host.js';
 
 /** The life of a job, its adapter and its books, over HTTP and against the provider's own count. */
 
@@ -332,17 +332,24 @@ describe('Cancelling', () => {
   });
 
   it('a job that was cancelled before it began sends nothing', async () => {
+    const shortest = quickJob(file, { budget: { max_prompt_evaluations: PROMPTS } });
+    await misbehave(service, { hold_after: 0 });
     const { counts, result } = await servedDuring(service, async () => {
+      // As many as the worker takes, so that the next one waits.
+      const others = [await createJob(service, shortest), await createJob(service, shortest)];
+      await until(async () => service.working().length === others.length);
       const { id } = await createJob(service, quickJob(file));
       await ok(service.request('POST', `${JOBS}/${id}/cancel`));
+      await misbehave(service);
+      for (const other of others) await service.finished(other.id);
       // The next job takes its turn, so the cancelled one has had its own.
-      await runJob(service, quickJob(file, { budget: { max_prompt_evaluations: PROMPTS } }));
+      await runJob(service, shortest);
       await trainingEnded(id);
       return getJob(id);
     });
     expect(result).toMatchObject({ status: 'cancelled', progress: { generation: 0 } });
     expect(used(result)).toEqual({ prompt_evaluations: 0, image_queries: 0, requests: 0 });
-    expect(counts.requests).toBe(2);
+    expect(counts.requests).toBe(3 * 2);
   });
 });
 
@@ -396,13 +403,16 @@ describe('Validation', () => {
 
 describe('Events and checkpoints', () => {
   it('are streamed live, in order and complete, and can be resumed and paged', async () => {
-    await misbehave(service, { latency_ms: 60 });
+    // Two calls are the first generation.
+    await misbehave(service, { hold_after: 2 });
     const { id } = await createJob(service, quickJob(file, { budget: { max_prompt_evaluations: 30 } }));
     const live: StreamEvent[] = [];
     let statusAtFirst = '';
     for await (const event of streamOf(id)) {
       live.push(event);
-      if (event.event === 'metrics' && statusAtFirst === '') statusAtFirst = (await getJob(id)).status;
+      if (event.event !== 'metrics' || statusAtFirst !== '') continue;
+      statusAtFirst = (await getJob(id)).status;
+      await misbehave(service);
     }
     expect(statusAtFirst).toBe('running');
     expect(live.at(-1)).toEqual({ event: 'done', data: '{"status":"succeeded"}' });
@@ -441,16 +451,9 @@ describe('A training process that is killed', () => {
   it('is replaced, and the adapter is the one of an undisturbed run, bit for bit', async () => {
     const request = quickJob(file, { budget: { max_prompt_evaluations: 6 * PROMPTS } }, { seed: 7 });
     const undisturbed = await runJob(service, request);
-    await misbehave(service, { latency_ms: 700 });
     const before = await served(service);
-    const { id } = await createJob(service, request);
-    await until(() =>
-      service.core.database.reservation.findFirst({
-        where: { accountId: id, generation: 3, purpose: 'candidates', state: 'reserved' },
-      }),
-    );
-    killTraining();
-    await misbehave(service);
+    // In the third generation.
+    const [{ id }] = await killedWhileRunning(service, [4], async () => [await createJob(service, request)]);
     const resumed = await service.finished(id);
     expect(resumed).toMatchObject({ status: 'succeeded', stop_reason: null, progress: { generation: 6 } });
     expect(resumed.metrics).toEqual(undisturbed.metrics);

@@ -14,7 +14,7 @@ import {
   runEconomyJob,
 } from '../helpers/economy-jobs.js';
 import { type TestService, testService } from '../helpers/service.js';
-import { killTraining } from '../helpers/training-host.js';
+import { killedWhileRunning } from '../helpers/training-host.js';
 
 /** Kills, pauses, budgets, deadlines and providers that fail, while an economy job is under way. */
 
@@ -53,10 +53,15 @@ const when = (condition: (job: EconomyJob) => boolean, of: { id: string }) =>
     return condition(now) && now;
   });
 
-async function settledCalls(jobId: string, count: number): Promise<void> {
-  const calls = (state: string) => service.core.database.reservation.count({ where: { accountId: jobId, state } });
-  await until(async () => (await calls('settled')) >= count && (await calls('reserved')) > 0);
+/** Creates a job whose calls after so many generations are held, until the provider is let go. */
+async function createHeld(request: unknown, generations: number): Promise<EconomyJob> {
+  service.provider.misbehaviour.configure({ hold_after: CALLS * generations });
+  const created = await createEconomyJob(service, request);
+  return when(({ progress }) => progress.generation >= generations, created);
 }
+
+const letGo = () => service.provider.misbehaviour.configure({});
+const passed = (seconds: number) => sleep(seconds * 1000 - Date.now() + 50);
 
 describe('an economy job whose training process is killed', () => {
   it.each([
@@ -73,15 +78,11 @@ describe('an economy job whose training process is killed', () => {
     };
     const undisturbed = (await runEconomyJob(service, job(0, craft))).job;
     const before = await served(service);
-    service.provider.misbehaviour.configure({ latency_ms: 60 });
-    const created = await createEconomyJob(service, job(0, craft));
     // Inside the first, second and last generation.
-    for (const calls of [1, 6, 13]) {
-      await settledCalls(created.id, calls);
-      killTraining();
-    }
+    const [created] = await killedWhileRunning(service, [1, 6, 13], async () => [
+      await createEconomyJob(service, job(0, craft)),
+    ]);
     const done = await finished(created);
-    service.provider.misbehaviour.configure({});
     if (!idempotent) await patchProvider({ settings });
     expect(done).toMatchObject({ status: 'succeeded', error: null, progress: { generation: 4, generations: 4 } });
     expect(await adapterBytes(service, done)).toEqual(await adapterBytes(service, undisturbed));
@@ -109,10 +110,9 @@ describe('an economy job whose training process is killed', () => {
 describe('pause, resume and cancel', () => {
   it('stop a job between two calls and let it go on to the same adapter', async () => {
     const undisturbed = (await runEconomyJob(service, job(4))).job;
-    service.provider.misbehaviour.configure({ latency_ms: 80 });
-    const created = await createEconomyJob(service, job(4));
-    await when(({ progress }) => progress.generation >= 1, created);
+    const created = await createHeld(job(4), 1);
     expect(await post(created, 'pause')).toMatchObject({ status: 'paused', pause_reason: 'user' });
+    letGo();
     const paused = await when(({ budget }) => budget.requests.reserved === 0, created);
     await sleep(300);
     expect((await get(created)).budget).toEqual(paused.budget);
@@ -122,9 +122,9 @@ describe('pause, resume and cancel', () => {
     expect(done.budget.image_queries).toMatchObject({ used: 4 * N, reserved: 0 });
     expect(await adapterBytes(service, done)).toEqual(await adapterBytes(service, undisturbed));
 
-    const another = await createEconomyJob(service, job(4));
-    await when(({ progress }) => progress.generation >= 1, another);
+    const another = await createHeld(job(4), 1);
     expect(await post(another, 'cancel')).toMatchObject({ status: 'cancelled', fine_tuned_model: null });
+    letGo();
     await when(({ budget }) => budget.requests.reserved === 0, another);
     const raised = await service.request('POST', `${JOBS}/${another.id}/budget`, { max_image_queries: 10 * N });
     expect((await errorOf(raised, 409)).code).toBe('illegal_job_state');
@@ -223,12 +223,12 @@ describe('a deadline', () => {
   const inSeconds = (seconds: number) => Math.ceil(Date.now() / 1000) + seconds;
 
   it('ends a job with what is complete of its first view by then, and a later one lets it go on', async () => {
-    service.provider.misbehaviour.configure({ latency_ms: 400 });
-    const created = await createEconomyJob(service, job(30, { prediction_queries: 8 }));
-    await when(({ progress }) => progress.generation >= 2, created);
-    await post(created, 'budget', { deadline: inSeconds(1), extend: false });
+    const created = await createHeld(job(30, { prediction_queries: 8 }), 2);
+    const deadline = inSeconds(2);
+    await post(created, 'budget', { deadline, extend: false });
+    await passed(deadline);
+    letGo();
     const done = await finished(created);
-    service.provider.misbehaviour.configure({});
     expect(done).toMatchObject({ status: 'succeeded', stop_reason: 'deadline' });
     const { generation } = done.progress;
     expect(generation).toBeGreaterThanOrEqual(2);
@@ -255,10 +255,11 @@ describe('a deadline', () => {
   });
 
   it('before the first view leaves the untrained model', async () => {
-    service.provider.misbehaviour.configure({ latency_ms: 2500 });
-    const created = await createEconomyJob(service, job(2, { prediction_queries: 2 }, { deadline: inSeconds(1) }));
+    const deadline = inSeconds(2);
+    const created = await createHeld(job(2, { prediction_queries: 2 }, { deadline }), 0);
+    await passed(deadline);
+    letGo();
     const done = await finished(created);
-    service.provider.misbehaviour.configure({});
     expect(done).toMatchObject({ status: 'succeeded', stop_reason: 'deadline', progress: { generation: 0 } });
     const answer = await predict(service, done.fine_tuned_model, await exampleImages(1, 1, 'test'), {
       black_box: true,

@@ -16,7 +16,7 @@ import {
 import { ProtocolJobs } from '../helpers/protocol-jobs.js';
 import type { ProtocolName } from '../helpers/protocols.js';
 import { type TestService, testService } from '../helpers/service.js';
-import { killTraining } from '../helpers/training-host.js';
+import { killedWhileRunning } from '../helpers/training-host.js';
 
 /** Economy jobs at providers of every kind. */
 
@@ -207,14 +207,10 @@ describe('a provider that embeds', () => {
       { limits: { images_per_request: 4, concurrency: 2 } },
     );
     await jobs.reset();
-    service.provider.misbehaviour.configure({ latency_ms: 150 });
-    const created = await createEconomyJob(service, at('economy-killed', 2, { views: 2 }));
-    for (const calls of [1, 4]) {
-      await jobs.settledCalls(created.id, calls);
-      killTraining();
-    }
+    const [created] = await killedWhileRunning(service, [1, 4], async () => [
+      await createEconomyJob(service, at('economy-killed', 2, { views: 2 })),
+    ]);
     const done = (await service.finished(created.id)) as EconomyJob;
-    service.provider.misbehaviour.configure({});
     expect(done).toMatchObject({ status: 'succeeded', error: null, progress: { generation: 2 } });
     expect(done.budget.image_queries.used).toBe(2 * N);
     expect((await jobs.served()).image_queries).toBe(2 * N);

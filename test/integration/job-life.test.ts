@@ -42,6 +42,20 @@ function job(generations: number, rest: Record<string, unknown> = {}) {
   return quickJob(file, { budget: { max_prompt_evaluations: GENERATION * generations } }, rest);
 }
 
+/** Creates a job whose calls after so many generations are held, until the provider is let go. */
+async function createHeld(request: unknown, generations: number): Promise<JobAnswer> {
+  service.provider.misbehaviour.configure({ hold_after: GENERATION * generations });
+  const created = await createJob(service, request);
+  return until(({ progress }) => progress.generation >= generations, created);
+}
+
+const letGo = () => service.provider.misbehaviour.configure({});
+
+/** Waits until nobody works on the job any more. */
+async function untilLeft({ id }: JobAnswer): Promise<void> {
+  while (service.working().includes(id)) await sleep(20);
+}
+
 async function until(condition: (job: JobAnswer) => boolean, of: { id: string }): Promise<JobAnswer> {
   for (;;) {
     const now = await get(of);
@@ -62,10 +76,9 @@ async function messagesOf({ id }: { id: string }): Promise<string[]> {
 describe('pause and resume', () => {
   it('stop a running job between two calls and let it go on to the same adapter', async () => {
     const undisturbed = await service.finished((await createJob(service, job(6))).id);
-    service.provider.misbehaviour.configure({ latency_ms: 40 });
-    const created = await createJob(service, job(6));
-    await until(({ progress }) => progress.generation >= 2, created);
+    const created = await createHeld(job(6), 2);
     expect(await post(created, 'pause')).toMatchObject({ status: 'paused', pause_reason: 'user' });
+    letGo();
     // What was in flight is awaited and settled.
     const paused = await until(({ budget }) => budget.requests.reserved === 0, created);
     await sleep(300);
@@ -80,12 +93,10 @@ describe('pause and resume', () => {
 
   it('get over a training state that was damaged while the job was paused', async () => {
     const undisturbed = await service.finished((await createJob(service, job(5))).id);
-    service.provider.misbehaviour.configure({ latency_ms: 40 });
-    const created = await createJob(service, job(5));
-    await until(({ progress }) => progress.generation >= 3, created);
+    const created = await createHeld(job(5), 3);
     await post(created, 'pause');
-    await until(({ budget }) => budget.requests.reserved === 0, created);
-    await sleep(500);
+    letGo();
+    await untilLeft(created);
     const { trainingState } = service.core.database;
     const states = await trainingState.findMany({ where: { jobId: created.id }, orderBy: { generation: 'desc' } });
     // The newest, and the one before it.
@@ -103,12 +114,11 @@ describe('pause and resume', () => {
   });
 
   it('let a job go on with the backend that it began with, whatever a new one would get', async () => {
-    service.provider.misbehaviour.configure({ latency_ms: 40 });
-    const created = await createJob(service, job(5));
-    await until(({ progress }) => progress.generation >= 2, created);
+    const created = await createHeld(job(5), 2);
     await post(created, 'pause');
-    const paused = await until(({ budget }) => budget.requests.reserved === 0, created);
-    expect(paused.compute).toBe('simd');
+    letGo();
+    await untilLeft(created);
+    expect((await get(created)).compute).toBe('simd');
     await service.core.database.job.update({ where: { id: created.id }, data: { compute: 'wasm' } });
     await post(created, 'resume');
     const done = await service.finished(created.id);
@@ -129,8 +139,7 @@ describe('pause and resume', () => {
   });
 
   it('do not hinder a paused job from being cancelled', async () => {
-    service.provider.misbehaviour.configure({ latency_ms: 100 });
-    const created = await createJob(service, job(6));
+    const created = await createHeld(job(6), 0);
     await post(created, 'pause');
     expect((await errorOf(await service.request('DELETE', `/v1/files/${file}`), 409)).code).toBe('file_in_use');
     expect(await post(created, 'cancel')).toMatchObject({ status: 'cancelled', pause_reason: null });
@@ -164,16 +173,16 @@ describe('a raised budget', () => {
     await post(done, 'budget', { max_prompt_evaluations: GENERATION * 4 });
     expect(await service.finished(done.id)).toMatchObject({ progress: { generation: 4, generations: 4, fraction: 1 } });
 
-    service.provider.misbehaviour.configure({ latency_ms: 30 });
-    const running = await createJob(service, job(3));
-    await until(({ progress }) => progress.generation >= 1, running);
+    const running = await createHeld(job(3), 1);
     expect(await post(running, 'budget', { max_prompt_evaluations: GENERATION * 5 })).toMatchObject({
       progress: { generations: 5 },
     });
+    letGo();
     expect(await service.finished(running.id)).toMatchObject({ status: 'succeeded', progress: { generation: 5 } });
 
-    const paused = await createJob(service, job(2));
+    const paused = await createHeld(job(2), 0);
     await post(paused, 'pause');
+    letGo();
     // Whoever paused it decides when it goes on.
     expect(await post(paused, 'budget', { max_prompt_evaluations: GENERATION * 3 })).toMatchObject({
       status: 'paused',
@@ -205,8 +214,7 @@ describe('a raised budget', () => {
     expect(await refused({ max_prompt_evaluations: GENERATION * 4 }, 409)).toMatchObject({
       code: 'training_state_gone',
     });
-    service.provider.misbehaviour.configure({ latency_ms: 100 });
-    const cancelled = await createJob(service, job(2));
+    const cancelled = await createHeld(job(2), 0);
     await post(cancelled, 'cancel');
     const response = await service.request('POST', `/v1/fine_tuning/jobs/${cancelled.id}/budget`, { max_requests: 9 });
     expect((await errorOf(response, 409)).code).toBe('illegal_job_state');
@@ -228,49 +236,44 @@ describe('a raised budget', () => {
 
 describe('a deadline', () => {
   const inSeconds = (seconds: number) => Math.ceil(Date.now() / 1000) + seconds;
+  const passed = (seconds: number) => sleep(seconds * 1000 - Date.now() + 50);
 
   it('ends a job with what it has', async () => {
-    service.provider.misbehaviour.configure({ latency_ms: 60 });
-    const created = await createJob(service, job(400));
-    await until(({ progress }) => progress.generation >= 1, created);
-    const deadline = inSeconds(1);
+    const created = await createHeld(job(400), 1);
+    const deadline = inSeconds(2);
     expect(await post(created, 'budget', { deadline, extend: false })).toMatchObject({ deadline });
+    await passed(deadline);
+    letGo();
     const done = await service.finished(created.id);
     expect(done).toMatchObject({ status: 'succeeded', stop_reason: 'deadline' });
     expect(done.progress.generation).toBeLessThan(400);
     // It may go on with a later one, or none.
+    service.provider.misbehaviour.configure({ hold_after: 0 });
     expect((await post(done, 'budget', { deadline: null, extend: false })).status).toBe('queued');
     await post(done, 'cancel');
   });
 
   it('ends a paused job, too', async () => {
-    service.provider.misbehaviour.configure({ latency_ms: 30 });
-    const created = await createJob(service, job(400));
-    await until(({ progress }) => progress.generation >= 1, created);
+    const created = await createHeld(job(400), 1);
     await post(created, 'pause');
-    await post(created, 'budget', { deadline: inSeconds(1), extend: false });
+    letGo();
+    await post(created, 'budget', { deadline: inSeconds(2), extend: false });
     const done = await until(({ status }) => status === 'succeeded', created);
     expect(done.stop_reason).toBe('deadline');
   });
 
   it('ends a job with its last whole generation where a process was lost inside the next one', async () => {
     const { reservation } = service.core.database;
-    service.provider.misbehaviour.configure({ latency_ms: 20 });
+    // All of two generations but the last call, which asks about the centre.
+    service.provider.misbehaviour.configure({ hold_after: 2 * GENERATION - 1 });
     const created = await createJob(service, job(400));
-    await until(({ progress }) => progress.generation >= 1, created);
-    service.provider.misbehaviour.configure({ latency_ms: 3000 });
-    const centre = { accountId: created.id, purpose: 'centre', state: 'reserved' };
-    let inFlight = 0;
-    // Of a call that is still answered late.
-    while (inFlight === 0) {
-      inFlight = await reservation.count({ where: { ...centre, createdAt: { lt: new Date(Date.now() - 200) } } });
-      await sleep(10);
-    }
-    const deadline = inSeconds(1);
+    const centre = { accountId: created.id, generation: 2, purpose: 'centre', state: 'reserved' };
+    while ((await reservation.count({ where: centre })) === 0) await sleep(10);
+    const deadline = inSeconds(2);
     await post(created, 'budget', { deadline, extend: false });
-    await sleep(deadline * 1000 - Date.now() + 50);
+    await passed(deadline);
     killTraining();
-    service.provider.misbehaviour.configure({});
+    letGo();
     const { progress } = await get(created);
     const done = await service.finished(created.id);
     expect(done).toMatchObject({ status: 'succeeded', stop_reason: 'deadline' });
@@ -279,8 +282,11 @@ describe('a deadline', () => {
   });
 
   it('fails a job that has nothing by then, and is refused when it lies in the past', async () => {
-    service.provider.misbehaviour.configure({ latency_ms: 1000 });
-    const done = await service.finished((await createJob(service, job(2, { deadline: inSeconds(1) }))).id);
+    const deadline = inSeconds(2);
+    const created = await createHeld(job(2, { deadline }), 0);
+    await passed(deadline);
+    letGo();
+    const done = await service.finished(created.id);
     expect(done).toMatchObject({ status: 'failed', error: { code: 'deadline_passed', param: 'deadline' } });
     const inMilliseconds = await service.request('POST', '/v1/fine_tuning/jobs', job(1, { deadline: Date.now() }));
     expect(await errorOf(inMilliseconds, 400)).toMatchObject({ code: 'invalid_parameter', param: 'deadline' });
@@ -342,9 +348,11 @@ describe('a provider that fails', () => {
   it('pauses a job whose provider asks for more patience than there is', async () => {
     service.provider.misbehaviour.configure({ fail_next: [{ kind: '429', retry_after_s: 3600, count: 1 }] });
     const created = await createJob(service, job(2));
-    const paused = await service.finished(created.id, 'paused');
-    expect(paused.pause_reason).toBe('provider_unavailable');
+    // It goes on as soon as a probe is answered, so that nobody may see it paused.
     await until(({ status }) => status === 'succeeded', created);
+    const paused = { accountId: created.id, purpose: 'probe', state: 'settled' };
+    expect(await service.core.database.reservation.count({ where: paused })).toBe(1);
+    expect(await messagesOf(created)).toContainEqual(expect.stringMatching(/^Paused: .*429/));
   });
 
   it('pauses a job that it refuses, until somebody has mended that', async () => {

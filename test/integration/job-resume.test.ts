@@ -1,9 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { readExample, toJsonl } from '../../src/demo/example-data.js';
 import { readSafetensors } from '../../src/formats/safetensors.js';
+import { until } from '../helpers/api.js';
 import { type JobAnswer, type TestService, testService } from '../helpers/service.js';
-import { killTraining } from '../helpers/training-host.js';
+import { killedWhileRunning, killTraining } from '../helpers/training-host.js';
 
 let service: TestService;
 let file: string;
@@ -23,10 +23,12 @@ beforeAll(async () => {
   });
 });
 
-/** 6 generations of 8 candidates and the centre, with room for calls whose outcome a kill leaves unknown. */
-const BUDGET = 9 * 6 + 8;
+/** Calls of a generation: 8 candidates by twos and the centre, each on the images in two parts. */
+const CALLS = 10;
+/** 6 generations, with room for the calls whose outcome three kills leave unknown. */
+const BUDGET = { max_requests: 6 * CALLS + 3 * CONCURRENCY };
 
-async function create(maxPromptEvaluations = BUDGET): Promise<string> {
+async function create(budget: Record<string, number> = BUDGET): Promise<{ id: string }> {
   const created = await service.request('POST', '/v1/fine_tuning/jobs', {
     model: 'emoji-clip',
     training_file: file,
@@ -36,11 +38,11 @@ async function create(maxPromptEvaluations = BUDGET): Promise<string> {
       craft: {
         strategy: 'paper',
         hyperparameters: { population_size: 8, intrinsic_dimension: 16 },
-        budget: { max_prompt_evaluations: maxPromptEvaluations },
+        budget,
       },
     },
   });
-  return ((await created.json()) as JobAnswer).id;
+  return (await created.json()) as JobAnswer;
 }
 
 async function tensorsOf(job: JobAnswer) {
@@ -48,26 +50,14 @@ async function tensorsOf(job: JobAnswer) {
   return readSafetensors(new Uint8Array(await answer.arrayBuffer())).tensors;
 }
 
-/** Waits until the job's provider calls have been settled this many times, and others are under way. */
-async function settledCalls(jobId: string, count: number): Promise<void> {
-  const calls = (state: string) => service.core.database.reservation.count({ where: { accountId: jobId, state } });
-  while ((await calls('settled')) < count || (await calls('reserved')) === 0) await sleep(5);
-}
-
 describe('a job whose training process is killed', () => {
   it('goes on to the same adapter and pays for no answer twice', async () => {
-    const undisturbed = await service.finished(await create());
+    const undisturbed = await service.finished((await create()).id);
     expect(undisturbed).toMatchObject({ status: 'succeeded', error: null });
 
-    service.provider.misbehaviour.configure({ latency_ms: 40 });
-    const jobId = await create();
-    // Generations have 10 calls: the kills fall inside the first, the third and the fifth.
-    for (const calls of [3, 24, 45]) {
-      await settledCalls(jobId, calls);
-      killTraining();
-    }
+    // Inside the first, the third and the fifth generation.
+    const [{ id: jobId }] = await killedWhileRunning(service, [3, 24, 45], async () => [await create()]);
     const disturbed = await service.finished(jobId);
-    service.provider.misbehaviour.configure({});
 
     expect(disturbed).toMatchObject({ status: 'succeeded', error: null });
     const rows = await service.core.database.reservation.findMany({ where: { accountId: jobId } });
@@ -75,7 +65,7 @@ describe('a job whose training process is killed', () => {
       .filter(({ state }) => state === 'settled')
       .map(({ generation, chunk }) => `${generation}/${chunk}`);
     expect(new Set(paid).size).toBe(paid.length);
-    expect(paid).toHaveLength(6 * 10);
+    expect(paid).toHaveLength(6 * CALLS);
     // What stays unknown was in flight when a process was killed.
     const unknown = rows.filter(({ state }) => state === 'unknown');
     expect(unknown.length).toBeGreaterThan(0);
@@ -87,18 +77,9 @@ describe('a job whose training process is killed', () => {
 
 describe('what is left open', () => {
   it('by a killed process counts as used once its job was cancelled', async () => {
-    service.provider.misbehaviour.configure({ latency_ms: 300 });
-    const jobId = await create();
-    await settledCalls(jobId, 2);
-    while ((await service.core.ledger.balance(jobId)).requests.reserved === 0) await sleep(5);
-    killTraining();
+    const [{ id: jobId }] = await killedWhileRunning(service, [2], async () => [await create()]);
     await service.request('POST', `/v1/fine_tuning/jobs/${jobId}/cancel`);
-    service.provider.misbehaviour.configure({});
-    let { reserved } = (await service.core.ledger.balance(jobId)).requests;
-    while (reserved > 0) {
-      await sleep(50);
-      ({ reserved } = (await service.core.ledger.balance(jobId)).requests);
-    }
+    await until(async () => (await service.core.ledger.balance(jobId)).requests.reserved === 0);
     const states = await service.core.database.reservation.groupBy({
       by: ['state'],
       where: { accountId: jobId },
@@ -136,7 +117,7 @@ describe('what is left open', () => {
 describe('a job at the end of its budget', () => {
   it('spends nothing on a generation that it cannot complete', async () => {
     service.provider.misbehaviour.configure({ fail_next: [{ kind: 'drop_after', count: 1 }] });
-    const job = await service.finished(await create(9 * 3));
+    const job = await service.finished((await create({ max_prompt_evaluations: 9 * 3 })).id);
     expect(job).toMatchObject({ status: 'succeeded', stop_reason: 'budget_exhausted', progress: { generation: 2 } });
     // Two generations, and the two candidates whose answer was lost.
     expect(job.budget.prompt_evaluations).toMatchObject({ used: 9 * 2 + 2, reserved: 0 });
@@ -146,9 +127,9 @@ describe('a job at the end of its budget', () => {
 describe('a worker that stops', () => {
   it('hands back a job whose provider it is waiting for', async () => {
     service.provider.misbehaviour.configure({ fail_next: [{ kind: '429', retry_after_s: 60, count: 1 }] });
-    const jobId = await create();
+    const { id: jobId } = await create();
     const where = { accountId: jobId, state: 'released' };
-    while ((await service.core.database.reservation.count({ where })) === 0) await sleep(20);
+    await until(async () => (await service.core.database.reservation.count({ where })) > 0);
     killTraining('SIGTERM');
     const job = await service.finished(jobId);
     expect(job).toMatchObject({ status: 'succeeded', progress: { generation: 6 } });

@@ -187,8 +187,14 @@ describe('a job that waits', () => {
     let anew = 0;
     const trial = async () => {
       const created = await whileQueued(() => createEconomyJob(service, job(N - 1)));
-      const changes = [2 * N, 3 * N].map((queries) => post(created, 'budget', { max_image_queries: queries }));
-      for (const answer of changes) await answer;
+      const [lower, higher] = await Promise.all(
+        [2 * N, 3 * N].map((queries) =>
+          service.request('POST', `${JOBS}/${created.id}/budget`, { max_image_queries: queries }),
+        ),
+      );
+      await ok(higher);
+      // Refused where it comes second, and more is spent by then.
+      if (lower.status !== 200) expect((await errorOf(lower, 400)).code).toBe('budget_below_spent');
       const done = await finished(created);
       const { used, limit } = done.budget.image_queries;
       const { training_images: images } = done.plan;
@@ -259,7 +265,7 @@ describe('a job that has asked', () => {
   });
 
   it('is told what a lowered budget pays for', async () => {
-    service.provider.misbehaviour.configure({ latency_ms: 200 });
+    service.provider.misbehaviour.configure({ hold_after: 2 });
     const created = await createEconomyJob(service, job(20 * N));
     await until(async () => (await get(created)).progress.generation >= 1);
     await post(created, 'budget', { max_image_queries: 15 * N });

@@ -5,13 +5,14 @@ import {
   exampleImages,
   exportAdapter,
   misbehave,
+  ok,
   quickJob,
   runJob,
   until,
   uploadImages,
 } from '../helpers/api.js';
 import { type JobAnswer, type TestService, testService } from '../helpers/service.js';
-import { killTraining, trainingHosts } from '../helpers/training-host.js';
+import { killedWhileRunning, killTraining, trainingHosts } from '../helpers/training-host.js';
 
 /** Many jobs side by side in the one training process of a worker, whose arithmetic shares two threads. */
 
@@ -67,7 +68,7 @@ async function settled(ids: string[]): Promise<number> {
 
 describe('jobs side by side on one worker', () => {
   it('run at the same time in one process, and give the adapters that they give alone', async () => {
-    await misbehave(service, { latency_ms: 200 });
+    await misbehave(service, { hold_after: 0 });
     const ids = await createAll();
     await until(async () => service.working().length === SEEDS.length);
     expect(trainingHosts()).toHaveLength(1);
@@ -77,18 +78,14 @@ describe('jobs side by side on one worker', () => {
   });
 
   it('lose and pay for nothing when that process is killed in the middle', async () => {
-    await misbehave(service, { latency_ms: 100 });
-    const ids = await createAll();
-    for (const calls of [SEEDS.length, 3 * SEEDS.length]) {
-      await until(async () => (await settled(ids)) >= calls);
-      killTraining();
-    }
-    await misbehave(service);
-    await expectAsAlone(ids);
+    const jobs = await killedWhileRunning(service, [1, 3], () =>
+      Promise.all(SEEDS.map((seed) => createJob(service, request(seed)))),
+    );
+    await expectAsAlone(jobs.map(({ id }) => id));
   });
 
   it('are tried again apart where they got nowhere in a process that died', async () => {
-    await misbehave(service, { latency_ms: 1500 });
+    await misbehave(service, { hold_after: 0 });
     const { id: suspect } = await createJob(service, request(SEEDS[0]));
     await until(() =>
       service.core.database.reservation.findFirst({ where: { accountId: suspect, state: 'reserved' } }),
@@ -105,31 +102,33 @@ describe('jobs side by side on one worker', () => {
   });
 
   it('are handed back by a worker that stops, with all that was in flight', async () => {
-    await misbehave(service, { latency_ms: 300 });
+    await misbehave(service, { hold_after: SEEDS.length });
     const ids = await createAll();
     await until(async () => (await settled(ids)) >= SEEDS.length);
     const before = trainingHosts();
-    await service.replaceWorker();
+    const replaced = service.replaceWorker();
+    // It waits for what is in flight.
+    await misbehave(service);
+    await replaced;
     expect(trainingHosts().filter((pid) => before.includes(pid))).toEqual([]);
     const left = await service.core.database.reservation.count({ where: { accountId: { in: ids }, state: 'unknown' } });
     expect(left).toBe(0);
-    await misbehave(service);
     await expectAsAlone(ids);
   });
 
   it('do not keep each other waiting: one that is paused stops, the others go on', async () => {
-    await misbehave(service, { latency_ms: 150 });
+    await misbehave(service, { hold_after: 0 });
     const ids = await createAll();
     const [first, ...others] = ids;
     await until(async () => service.working().length === SEEDS.length);
-    await service.request('POST', `/v1/fine_tuning/jobs/${first}/pause`);
+    await ok(service.request('POST', `/v1/fine_tuning/jobs/${first}/pause`));
+    await misbehave(service);
     await until(async () => !service.working().includes(first));
     const spent = await settled([first]);
     await until(async () => (await settled(others)) >= others.length * GENERATIONS);
     await sleep(300);
     expect(await settled([first])).toBe(spent);
-    await misbehave(service);
-    await service.request('POST', `/v1/fine_tuning/jobs/${first}/resume`);
+    await ok(service.request('POST', `/v1/fine_tuning/jobs/${first}/resume`));
     await expectAsAlone(ids);
   });
 });

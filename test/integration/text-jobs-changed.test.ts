@@ -17,7 +17,7 @@ beforeAll(async () => {
 describe('a text job whose provider is changed', () => {
   it('goes on from where it was, whatever becomes of the zero-shot template', async () => {
     const id = await jobs.register('hugging_face', 'changed-template');
-    service.provider.misbehaviour.configure({ latency_ms: 20 });
+    service.provider.misbehaviour.configure({ hold_after: 60 });
     const { id: jobId } = await jobs.create('changed-template');
     await jobs.settledCalls(jobId, 60);
     await ok(service.request('POST', `/v1/fine_tuning/jobs/${jobId}/pause`));

@@ -3,7 +3,7 @@ import { decodeAdapter } from '../../src/adapters/adapter-file.js';
 import { errorOf, exampleImages, ok, quickJob, uploadImages } from '../helpers/api.js';
 import { ProtocolJobs } from '../helpers/protocol-jobs.js';
 import { type JobAnswer, type TestService, testService } from '../helpers/service.js';
-import { killTraining } from '../helpers/training-host.js';
+import { killedWhileRunning } from '../helpers/training-host.js';
 
 let service: TestService;
 let training: string;
@@ -45,14 +45,8 @@ describe.each([
     await service.core.database.imageEmbedding.deleteMany();
 
     await jobs.reset();
-    service.provider.misbehaviour.configure({ latency_ms: 20 });
-    const { id } = await jobs.create(name);
-    for (const calls of kills) {
-      await jobs.settledCalls(id, calls);
-      killTraining();
-    }
+    const [{ id }] = await killedWhileRunning(service, kills, async () => [await jobs.create(name)]);
     const disturbed = await service.finished(id);
-    service.provider.misbehaviour.configure({});
 
     expect(disturbed).toMatchObject({ status: 'succeeded', error: null });
     expect(await adapterOf(disturbed)).toEqual(await adapterOf(undisturbed));
