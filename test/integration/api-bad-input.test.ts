@@ -113,7 +113,7 @@ beforeAll(async () => {
     await ok<{ id: string }>(service.request('POST', '/v1/providers', providerRecord('idle')))
   ).id;
   known.busyFile = await uploadImages(service, images);
-  const busy = quickJob(known.busyFile, { budget: { max_prompt_evaluations: 500 } }, { model: 'slow' });
+  const busy = quickJob(known.busyFile, { budget: { max_prompt_evaluations: 5000 } }, { model: 'slow' });
   known.busyJob = (await createJob(service, busy, { 'idempotency-key': 'busy' })).id;
 });
 

@@ -41,14 +41,20 @@ async function startWith(environment: Record<string, string>) {
 
 beforeAll(async () => {
   // A window wide enough for a machine that is busy: what is sent together is read together.
-  const { started, id } = await startWith({ CRAFT_PREDICT_BATCH_MS: '500' });
+  const { started, id } = await startWith({ CRAFT_PREDICT_BATCH_MS: '1000' });
   service = started;
   adapter = id;
   path = `/v1/adapters/${adapter}/predict`;
-  await new ApiKeys(service.core.database).ensure(OTHER_KEY, 'second key');
+  const keys = new ApiKeys(service.core.database);
+  await keys.ensure(OTHER_KEY, 'second key');
   images = (await exampleImages(3, 4, 'test')).map(({ bytes }) => toDataUri(bytes));
-  alone = [];
-  for (const image of images) alone.push(await predict([image]));
+  alone = await Promise.all(
+    images.map(async (image, i) => {
+      const key = `ck-alone-with-image-${i}`;
+      await keys.ensure(key, `key ${i}`);
+      return predict([image], { authorization: `Bearer ${key}` });
+    }),
+  );
 });
 
 const predict = (of: string[], headers: Record<string, string> = {}, at = service, where = path) =>

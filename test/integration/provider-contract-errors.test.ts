@@ -262,7 +262,7 @@ describe.each(SUBJECTS)('a failed call through %s', (subject) => {
     ['a body that never ends', (_, response) => void response.writeHead(200).write('[')],
   ])('ends after timeout_ms where there is %s', async (_, script) => {
     scripted.play(script);
-    const failure = await failureOf(subject, { limits: { timeoutMs: 150 } });
+    const failure = await failureOf(subject, { limits: { timeoutMs: 500 } });
     expect(failure).toMatchObject({ code: 'provider_timeout', billing: 'unknown', retryable: true });
     expect(failure.message).toMatch(/Raise timeout_ms/);
     expect(scripted.arrived).toBe(1);

@@ -81,9 +81,10 @@ describeQueue('the training queue when things end early,', (context) => {
 
   it('tells the processor when the lock is lost, and leaves the job to its new owner', async () => {
     const reason = deferred<unknown>();
+    const started = deferred<void>();
     const onLockLost = vi.fn();
     await context.startWorker({
-      lockDurationMs: 500,
+      lockDurationMs: 4_000,
       onLockLost,
       process: (_, signal) =>
         new Promise((_, reject) => {
@@ -91,10 +92,11 @@ describeQueue('the training queue when things end early,', (context) => {
             reason.resolve(signal.reason);
             reject(signal.reason);
           });
+          started.resolve();
         }),
     });
     await context.queue.add('ftjob-a');
-    await vi.waitFor(async () => expect((await context.queue.counts()).active).toBe(1), SOON);
+    await started.promise;
     await stealLock();
     expect(await reason.promise).toBeInstanceOf(LockLostError);
     expect(onLockLost).toHaveBeenCalledWith('ftjob-a');

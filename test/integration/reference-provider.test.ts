@@ -319,7 +319,11 @@ describe('misbehaviour', () => {
   it('hangs until the client gives up', async () => {
     await control('misbehave', { fail_next: [{ kind: 'hang' }] });
     const body = binaryRequest(inputs(images.slice(0, 2), CLASSES, [TEMPLATE]));
-    await expect(post(provider.url, body, { signal: AbortSignal.timeout(300) })).rejects.toThrow('timeout');
+    const patience = new AbortController();
+    const hung = post(provider.url, body, { signal: patience.signal });
+    await expect.poll(() => provider.misbehaviour.status().committed.hang).toBe(1);
+    patience.abort(new Error('no patience left'));
+    await expect(hung).rejects.toThrow('no patience left');
     expect(served()).toBe(0);
     expect((await score()).status).toBe(200);
   });
@@ -344,14 +348,14 @@ describe('misbehaviour', () => {
 });
 
 describe('closing', () => {
-  it('finishes what is being computed and ends what hangs on purpose', async () => {
+  it('finishes what it has been asked and ends what hangs on purpose', async () => {
     const closing = await startReferenceProvider({ modelDirectory: MODEL_DIRECTORY, threads: 1 });
-    closing.misbehaviour.configure({ fail_next: [{ kind: 'hang' }] });
+    closing.misbehaviour.configure({ fail_next: [{ kind: 'hang' }], hold_after: 1 });
     const body = binaryRequest(inputs(images, CLASSES, contexts(200)));
     const hung = post(closing.url, body).catch((error: Error) => error);
     await expect.poll(() => closing.misbehaviour.status().committed.hang).toBe(1);
     const answered = post(closing.url, body);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await expect.poll(() => closing.misbehaviour.status().held).toBe(1);
     await closing.close();
     expect(await hung).toBeInstanceOf(Error);
     expect((await logitsOf(await answered)).shape).toEqual([200, 11, 3]);

@@ -15,6 +15,7 @@ import { JobQueries } from '../../src/jobs/job-queries.js';
 import { jobRequestSchema } from '../../src/jobs/job-request.js';
 import { JobService } from '../../src/jobs/job-service.js';
 import { Mending } from '../../src/jobs/mending.js';
+import { ok, until } from '../helpers/api.js';
 import { testService } from '../helpers/service.js';
 
 const PROGRAM = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
@@ -64,11 +65,11 @@ describe('the service as a process', () => {
       { url: string; apiKey: string; provider: { url: string; key: string } },
     ];
     expect(await postmaster(folder)).not.toBeNull();
-    await fetch(`${provider.url}/control/misbehave`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${provider.key}`, 'content-type': 'application/json' },
-      body: JSON.stringify({ latency_ms: 1500 }),
-    });
+    const misbehave = async (init: RequestInit = {}) => {
+      const controlKey = { authorization: `Bearer ${provider.key}`, 'content-type': 'application/json' };
+      return ok<{ held: number }>(fetch(`${provider.url}/control/misbehave`, { ...init, headers: controlKey }));
+    };
+    await misbehave({ method: 'POST', body: JSON.stringify({ hold_after: 0 }) });
     const headers = { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' };
     const listed = (await (await fetch(`${url}/v1/providers`, { headers })).json()) as { data: { id: string }[] };
     const { test } = await readExample('fluent-contrast-subgroups', 'seed-1');
@@ -77,8 +78,15 @@ describe('the service as a process', () => {
       headers,
       body: JSON.stringify({ images: [toDataUri(test[0].bytes)], labels: ['flag', 'plant'] }),
     });
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await until(async () => (await misbehave()).held === 1);
     child.kill('SIGTERM');
+    const refused = () =>
+      fetch(`${url}/healthz`).then(
+        () => false,
+        () => true,
+      );
+    await until(refused);
+    await misbehave({ method: 'POST', body: '{}' });
     const { status, headers: answered } = await answer;
     expect(status).toBe(200);
     // Else its connection, which clients keep, would hold up the shutdown for more than a minute.
