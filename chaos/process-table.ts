@@ -1,7 +1,6 @@
 import { execFile } from 'node:child_process';
 import { hostname } from 'node:os';
 import { promisify } from 'node:util';
-import type { SupervisedProcess } from './supervised-process.js';
 
 const run = promisify(execFile);
 
@@ -33,7 +32,7 @@ export interface TrainingProcess {
 }
 
 /** @param workers in whose process groups they are, also after their parents have died */
-export async function trainingProcesses(workers: SupervisedProcess[]): Promise<TrainingProcess[]> {
+export async function trainingProcesses(workers: { led(group: number): boolean }[]): Promise<TrainingProcess[]> {
   return (await runningProcesses()).flatMap(({ pid, parent, group, command }) =>
     command.endsWith(' train-jobs') && workers.some((worker) => worker.led(group))
       ? [{ pid, parent, name: `${hostname()}-${pid}` }]

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { HeadInputs } from '../craft/economy/head-inputs.js';
-import type { AdapterWeights } from '../craft/trainer.js';
+import type { AdapterWeights } from '../craft/trainer-interface.js';
 import { InvalidRequestError } from '../errors.js';
 import { readSafetensors, SafetensorsError, type SafetensorsTensor, writeSafetensors } from '../formats/safetensors.js';
 import { findJsonFault } from '../storable-json.js';

@@ -1,4 +1,4 @@
-import type { AdapterWeights } from '../craft/trainer.js';
+import type { AdapterWeights } from '../craft/trainer-interface.js';
 import type { Database, Prisma } from '../db/client.js';
 import type { Adapter } from '../db/generated/client.js';
 import { InvalidRequestError, NotFoundError } from '../errors.js';

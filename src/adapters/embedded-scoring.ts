@@ -1,10 +1,20 @@
 import { randomUUID } from 'node:crypto';
 import type { ImageEmbeddings } from '../embeddings/image-embeddings.js';
+import type { MeteredCall } from '../ledger/metered-call.js';
 import { amountsOfImages } from '../providers/amounts.js';
 import type { CallLimits } from '../providers/calls.js';
 import { cosineLogits, unequalEmbeddings } from '../providers/cosine.js';
-import type { EmbeddingProvider, ProviderImage } from '../providers/provider.js';
-import type { Meter } from './metered-scoring.js';
+import type { CallOptions, EmbeddingProvider, ProviderImage, QueryAmounts } from '../providers/provider.js';
+
+/** A call as its sender gives it to be metered: the reservation and the key of the purchase come with the meter. */
+export type CallToMeter = Omit<MeteredCall<Float32Array>, 'reservation' | 'send'> & {
+  send(options: CallOptions): ReturnType<MeteredCall<Float32Array>['send']>;
+};
+
+/** Sends a call under the ledger. @returns its answer */
+export interface CallMeter {
+  send(chunk: number, amounts: QueryAmounts, call: CallToMeter): Promise<Float32Array>;
+}
 
 /** How long a caller waits for an image that somebody else is bringing. */
 const PATIENCE_MS = 30_000;
@@ -16,7 +26,7 @@ const PATIENCE_MS = 30_000;
  */
 export async function embeddedLogits(
   store: ImageEmbeddings,
-  meter: Meter,
+  meter: CallMeter,
   {
     provider,
     images,

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { ImageEmbeddings } from '../embeddings/image-embeddings.js';
 import { PayloadTooLargeError } from '../errors.js';
 import type { Ledger } from '../ledger/ledger.js';
-import { type MeteredCall, meteredCall, PREDICTION_RETRIES } from '../ledger/metered-call.js';
+import { meteredCall, PREDICTION_RETRIES } from '../ledger/metered-call.js';
 import type { QueryPurpose, ReservationGuard } from '../ledger/reservation.js';
 import { addAmounts, amountsOfCall, billedAmounts, NOTHING } from '../providers/amounts.js';
 import { ask, embeddedTexts, questionOf } from '../providers/ask.js';
@@ -11,9 +11,9 @@ import { callLimits, imageCallLimits, imageTooLarge, sentSizes } from '../provid
 import { type CallLimits, type CallRange, cutIntoCalls, largestImageBytes } from '../providers/calls.js';
 import { distinctImages, pickRows } from '../providers/distinct-images.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
-import type { CallOptions, ClassTexts, Prompts, Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
+import type { ClassTexts, Prompts, Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
-import { embeddedLogits } from './embedded-scoring.js';
+import { type CallMeter, type CallToMeter, embeddedLogits } from './embedded-scoring.js';
 
 export interface ScoringOrder {
   provider: Provider;
@@ -87,7 +87,7 @@ export async function scoreImages(ledger: Ledger, embeddings: ImageEmbeddings, o
 }
 
 /** Sends calls under the ledger and adds up what it counts of them: what was billed, and attempts that may have been. */
-export class Meter {
+export class Meter implements CallMeter {
   usage: QueryAmounts = NOTHING;
 
   constructor(
@@ -95,13 +95,7 @@ export class Meter {
     private readonly order: ScoringOrder,
   ) {}
 
-  async send(
-    chunk: number,
-    amounts: QueryAmounts,
-    call: Omit<MeteredCall<Float32Array>, 'reservation' | 'send'> & {
-      send(options: CallOptions): ReturnType<MeteredCall<Float32Array>['send']>;
-    },
-  ): Promise<Float32Array> {
+  async send(chunk: number, amounts: QueryAmounts, call: CallToMeter): Promise<Float32Array> {
     const { provider, accountId, purpose, guard, worker, apiKeyId } = this.order;
     const { idempotency } = provider.capabilities;
     const key = idempotency ? `${purpose}/${randomUUID()}` : undefined;

@@ -8,7 +8,7 @@ import type { Prompts, Provider, ProviderImage, QueryAmounts } from '../provider
 import { type Billing, ProviderCallError } from '../providers/provider-call-error.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import { startContextOf } from '../providers/start-context.js';
-import type { TransportResponse } from '../providers/transport.js';
+import type { TransportResponse } from '../providers/transport-response.js';
 import { scoreImages } from './metered-scoring.js';
 import { type LabelScore, rankLabels } from './ranking.js';
 

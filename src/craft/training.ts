@@ -3,8 +3,8 @@ import { arithmeticFor } from './economy/arithmetic-choice.js';
 import { type EconomyProblem, EconomyTrainer } from './economy/economy-trainer.js';
 import type { CraftHyperparameters } from './hyperparameters.js';
 import type { TrainingProblem } from './problem.js';
-import type { Score } from './scoring.js';
-import { CraftTrainer, type GenerationReport, type TrainedAdapter } from './trainer.js';
+import { CraftTrainer } from './trainer.js';
+import type { Trainer } from './trainer-interface.js';
 
 /** All that decides a training beside the answers of the black box. Plain data: it can be sent to another thread. */
 export type TrainingSpec = {
@@ -14,24 +14,6 @@ export type TrainingSpec = {
   | { strategy: 'paper'; problem: TrainingProblem; hyperparameters: CraftHyperparameters }
   | { strategy: 'economy'; problem: EconomyProblem }
 );
-
-/** A training under way, whatever its strategy: one generation at a time, at the prices of the `Score` it is given. */
-export interface Trainer {
-  /** Generations completed. */
-  readonly generation: number;
-  /** Whether further generations no longer pay. */
-  readonly isFinished: boolean;
-  /** @throws as the strategy's trainer does, and whatever `score` throws; of no further use then */
-  runGeneration(score: Score): Promise<GenerationReport>;
-  /** The same of a generation that is reported already: nobody is interested in its figures. */
-  replayGeneration(score: Score): Promise<void>;
-  /** The whole state between two generations, for {@link openTraining}; null: the answers so far are all of it. */
-  serialise(): Promise<Uint8Array | null>;
-  /** The adapter as of now. */
-  adapter(): Promise<TrainedAdapter>;
-  /** Frees what is held on the compute device. */
-  dispose(): void;
-}
 
 /**
  * Begins a training, or goes on with one.

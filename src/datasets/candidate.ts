@@ -1,4 +1,4 @@
-import type { Split } from './dataset.js';
+import type { Split } from './manifest.js';
 
 /** An image that an upload claims to have. */
 export interface Candidate {

@@ -1,4 +1,4 @@
-import type { Split } from './dataset.js';
+import type { Split } from './manifest.js';
 import type { EntryLog } from './report.js';
 import { splitNamed } from './split-names.js';
 import type { ZipEntry } from './zip-archive.js';

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { InvalidRequestError } from '../errors.js';
-import { quoted, writtenLabel } from './labels.js';
+import { quoted, writtenLabel } from './label-text.js';
 import { hasControlCharacters } from './report.js';
 
 const MAX_DESCRIPTION_LENGTH = 500;

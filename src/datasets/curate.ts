@@ -1,7 +1,8 @@
 import { InvalidRequestError } from '../errors.js';
-import type { DatasetImage, Split } from './dataset.js';
 import type { CollectedImage } from './image-collector.js';
-import { type ClassEntry, quoted } from './labels.js';
+import { quoted } from './label-text.js';
+import type { ClassEntry } from './labels.js';
+import type { DatasetImage, Split } from './manifest.js';
 import { compareCodePoints, type DatasetReport, type EntryLog } from './report.js';
 
 export interface Curated {

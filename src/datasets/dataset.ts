@@ -1,23 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { DatasetCorruptError, IMAGES_FILE, readManifest } from './manifest.js';
-
-export type Split = 'train' | 'validation';
-
-export interface DatasetImage {
-  split: Split;
-  /** Index into the data set's classes. */
-  classIndex: number;
-  /** Where it lay in the ZIP; for an image embedded in a list or fetched, a name made from its checksum. Unique in the set. */
-  name: string;
-  /** Of the image file's bytes. */
-  sha256: string;
-  offset: number;
-  length: number;
-  width: number;
-  height: number;
-  mediaType: string;
-}
+import { DatasetCorruptError, type DatasetImage, IMAGES_FILE, readManifest } from './manifest.js';
 
 /** A stored data set, open for reading. Images are in a fixed order: by split (train first), class and name. */
 export class Dataset {

@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { PayloadTooLargeError } from '../errors.js';
 import type { Candidate } from './candidate.js';
-import type { Split } from './dataset.js';
 import { type ImageFacts, ImageRefused, inspectImage } from './image-check.js';
 import { imagesTooLarge } from './image-fetcher.js';
 import type { DatasetLimits } from './limits.js';
+import type { Split } from './manifest.js';
 import type { EntryLog } from './report.js';
 import { EntryUnreadable } from './zip-archive.js';
 

@@ -1,20 +1,8 @@
 import { InvalidRequestError } from '../errors.js';
 import { type ClassTexts, type ClassTextsParam, checkedDescription } from './class-texts.js';
+import { quoted } from './label-text.js';
 import type { DatasetLimits } from './limits.js';
-import { hasControlCharacters, printable } from './report.js';
-
-/** The display name a class folder stands for: `animal-mammal` and `animal_mammal` are both "animal mammal". */
-export function folderLabel(folder: string): string {
-  return folder
-    .normalize('NFC')
-    .replace(/[_\-\s]+/gu, ' ')
-    .trim();
-}
-
-/** A label as it is used: as written, in Unicode's composed form, without outer blanks. */
-export function writtenLabel(label: string): string {
-  return label.normalize('NFC').trim();
-}
+import { hasControlCharacters } from './report.js';
 
 /** A class as it goes into the data set. */
 export interface ClassEntry {
@@ -135,8 +123,4 @@ export class ClassTable {
     if (hasControlCharacters(label)) return 'has control characters';
     return null;
   }
-}
-
-export function quoted(text: string): string {
-  return `"${printable(text, 80)}"`;
 }

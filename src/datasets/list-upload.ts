@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { InvalidRequestError } from '../errors.js';
 import type { Candidate } from './candidate.js';
-import { quoted } from './labels.js';
+import { quoted } from './label-text.js';
 import type { DatasetLimits } from './limits.js';
 import { readListedImages } from './list-reader.js';
 import { type CandidateContext, ListedCandidates, type ListPlace } from './listed-candidates.js';

@@ -2,12 +2,13 @@ import { createHash } from 'node:crypto';
 import { InvalidRequestError } from '../errors.js';
 import type { Candidate } from './candidate.js';
 import { decodeBase64, isDataUri, isRemoteUrl } from './data-uri.js';
-import type { Split } from './dataset.js';
 import type { ImageFetcher } from './image-fetcher.js';
 import { shownUrl } from './image-url.js';
-import { type ClassTable, writtenLabel } from './labels.js';
+import { writtenLabel } from './label-text.js';
+import type { ClassTable } from './labels.js';
 import type { DatasetLimits } from './limits.js';
 import type { ListedImage } from './listed-image.js';
+import type { Split } from './manifest.js';
 import type { EntryLog } from './report.js';
 
 /** What all candidates of an upload share. */

@@ -1,6 +1,6 @@
 import { InvalidRequestError } from '../errors.js';
-import type { Split } from './dataset.js';
-import { quoted } from './labels.js';
+import { quoted } from './label-text.js';
+import type { Split } from './manifest.js';
 import { splitNamed } from './split-names.js';
 
 /** One entry of a list of images, whatever the list's format. */

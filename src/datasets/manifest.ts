@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CraftError } from '../errors.js';
-import type { DatasetImage } from './dataset.js';
 
 /** The upload as it came. */
 export const CONTENT_FILE = 'content';
@@ -12,6 +11,23 @@ export const IMAGES_FILE = 'images.bin';
 export const MANIFEST_FILE = 'manifest.json';
 
 const VERSION = 1;
+
+export type Split = 'train' | 'validation';
+
+export interface DatasetImage {
+  split: Split;
+  /** Index into the data set's classes. */
+  classIndex: number;
+  /** Where it lay in the ZIP; for an image embedded in a list or fetched, a name made from its checksum. Unique in the set. */
+  name: string;
+  /** Of the image file's bytes. */
+  sha256: string;
+  offset: number;
+  length: number;
+  width: number;
+  height: number;
+  mediaType: string;
+}
 
 export interface Manifest {
   /** Display names in label order. */

@@ -1,4 +1,4 @@
-import type { Split } from './dataset.js';
+import type { Split } from './manifest.js';
 
 const NAMES = new Map<string, Split | 'test'>([
   ['train', 'train'],

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { DatasetImage } from './dataset.js';
+import type { DatasetImage } from './manifest.js';
 import { compareCodePoints } from './report.js';
 
 /**

@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import { crc32, inflateRaw } from 'node:zlib';
 import yauzl from 'yauzl';
 import { InvalidRequestError, PayloadTooLargeError } from '../errors.js';
-import { quoted } from './labels.js';
+import { quoted } from './label-text.js';
 import type { DatasetLimits } from './limits.js';
 import { safeSegments } from './zip-path.js';
 import { ZipReader } from './zip-reader.js';

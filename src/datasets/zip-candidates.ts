@@ -4,7 +4,7 @@ import type { Candidate } from './candidate.js';
 import type { ClassFolders } from './class-folders.js';
 import { ClassTexts } from './class-texts.js';
 import { tooLarge } from './image-check.js';
-import { folderLabel, quoted } from './labels.js';
+import { folderLabel, quoted } from './label-text.js';
 import type { DatasetLimits } from './limits.js';
 import { readListedImages } from './list-reader.js';
 import { listLimits } from './list-upload.js';

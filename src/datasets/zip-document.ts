@@ -1,5 +1,5 @@
 import { InvalidRequestError } from '../errors.js';
-import { quoted } from './labels.js';
+import { quoted } from './label-text.js';
 import { EntryUnreadable, type ZipArchive, type ZipEntry } from './zip-archive.js';
 
 /**

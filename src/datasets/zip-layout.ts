@@ -1,6 +1,6 @@
 import { InvalidRequestError } from '../errors.js';
 import { type ClassFolders, type Item, readFolders } from './class-folders.js';
-import { quoted } from './labels.js';
+import { quoted } from './label-text.js';
 import type { ListFormat } from './listed-image.js';
 import { compareCodePoints, type EntryLog } from './report.js';
 import { splitNamed } from './split-names.js';

@@ -1,5 +1,5 @@
 import { InvalidRequestError } from '../errors.js';
-import { quoted } from './labels.js';
+import { quoted } from './label-text.js';
 
 const MAX_PATH_LENGTH = 1024;
 

@@ -7,9 +7,9 @@ import type { Circuit } from '../providers/circuit.js';
 import { cosineLogits, unequalEmbeddings } from '../providers/cosine.js';
 import type { EmbeddingProvider } from '../providers/provider.js';
 import type { JobCalls } from './job-calls.js';
-import type { ScoredImages } from './metered-scorer.js';
 import { HandedBackError, persistentCall } from './persistent-call.js';
 import { probeCall } from './probe-call.js';
+import type { ScoredImages } from './scored-images.js';
 
 /** The images of a job as embeddings: what logits are computed with, in place of image queries. */
 export class EmbeddedImages {

@@ -1,7 +1,7 @@
 import { Prisma } from '../db/client.js';
 import { newId } from '../ids.js';
 import { EVENT_CHANNEL, type NewJobEvent } from './events.js';
-import type { JobMetrics } from './job-ownership.js';
+import type { JobMetrics } from './generation-metrics.js';
 import type { ScoredPrompt } from './scored-prompts.js';
 
 /** What one generation leaves behind, written at once or not at all. */

@@ -1,8 +1,8 @@
 import { type AdapterDescription, encodeAdapter } from '../adapters/adapter-file.js';
 import { readsAnswers } from '../adapters/adapter-head.js';
-import type { AdapterWeights } from '../craft/trainer.js';
+import type { AdapterWeights } from '../craft/trainer-interface.js';
 import type { ClassTexts, Provider } from '../providers/provider.js';
-import { inOrder, type JobMetrics } from './job-ownership.js';
+import { inOrder, type JobMetrics } from './generation-metrics.js';
 import type { JobMethod } from './job-request.js';
 import type { TrainingPlan } from './plan.js';
 import { answerSetOf, type ScoredPrompts } from './scored-prompts.js';

@@ -1,10 +1,10 @@
 import type { AdapterDescription } from '../adapters/adapter-file.js';
-import type { GenerationReport, HeadFigures } from '../craft/trainer.js';
 import { type Database, Prisma } from '../db/client.js';
 import type { Job } from '../db/generated/client.js';
 import type { CraftError } from '../errors.js';
 import { endUnsuccessfully, pauseJob } from './endings.js';
 import { recordEvents } from './events.js';
+import type { JobMetrics } from './generation-metrics.js';
 import { type BudgetState, type GenerationRecord, writeGeneration } from './generation-record.js';
 import type { Pause } from './pause.js';
 import { writeScoredPrompts } from './scored-prompts.js';
@@ -13,72 +13,6 @@ import { transition } from './state-machine.js';
 /** The job was cancelled, or a newer worker owns it: this worker must stop and write nothing more. */
 export class OwnershipLostError extends Error {
   override readonly name = 'OwnershipLostError';
-}
-
-/** Metrics of one generation in the form in which they are stored and answered. */
-export type JobMetrics = {
-  generation: number;
-  best_fitness: number | null;
-  mean_fitness: number | null;
-  step_size: number | null;
-  centre_loss: number;
-  head_loss: number;
-  /** Absent in what old jobs told. */
-  held_out_accuracy?: number | null;
-  train_accuracy: number;
-  black_box_train_accuracy: number;
-  validation_accuracy: number | null;
-  validation_loss: number | null;
-  /** The current prompt, where it is a text; absent in what old jobs told. */
-  prompt?: string | null;
-};
-
-export function toJobMetrics(report: GenerationReport): JobMetrics {
-  return {
-    generation: report.generation,
-    best_fitness: report.bestFitness,
-    mean_fitness: report.meanFitness,
-    step_size: report.stepSize,
-    ...figuresOf(report),
-    prompt: report.template,
-  };
-}
-
-/** What an adapter is said to do where its generation was told of another head's figures. */
-export function withFigures<Metrics extends { generation: number }>(metrics: Metrics, own?: HeadFigures): Metrics {
-  return own ? { ...metrics, ...figuresOf(own) } : metrics;
-}
-
-function figuresOf(figures: HeadFigures) {
-  return {
-    centre_loss: figures.centreLoss,
-    head_loss: figures.headLoss,
-    held_out_accuracy: figures.heldOutAccuracy,
-    train_accuracy: figures.trainAccuracy,
-    black_box_train_accuracy: figures.blackBoxTrainAccuracy,
-    validation_accuracy: figures.validationAccuracy,
-    validation_loss: figures.validationLoss,
-  };
-}
-
-const METRICS = [
-  'generation',
-  'best_fitness',
-  'mean_fitness',
-  'step_size',
-  'centre_loss',
-  'head_loss',
-  'held_out_accuracy',
-  'train_accuracy',
-  'black_box_train_accuracy',
-  'validation_accuracy',
-  'validation_loss',
-  'prompt',
-] as const satisfies (keyof JobMetrics)[];
-
-/** In one order, which Postgres does not keep: the same adapter has the same file. */
-export function inOrder<Metrics extends Partial<JobMetrics>>(metrics: Metrics): Metrics {
-  return Object.fromEntries(METRICS.flatMap((name) => (name in metrics ? [[name, metrics[name]]] : []))) as Metrics;
 }
 
 /** Between two looks; every provider call is checked anyway, this is for the waits between them. */

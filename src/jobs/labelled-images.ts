@@ -1,6 +1,7 @@
-import type { Dataset, DatasetImage } from '../datasets/dataset.js';
+import type { Dataset } from '../datasets/dataset.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
-import { quoted } from '../datasets/labels.js';
+import { quoted } from '../datasets/label-text.js';
+import type { DatasetImage } from '../datasets/manifest.js';
 import { splitValidation } from '../datasets/validation-split.js';
 import type { Job } from '../db/generated/client.js';
 import { InvalidRequestError } from '../errors.js';

@@ -9,16 +9,14 @@ import { sentSizes } from '../providers/call-limits.js';
 import { type CallLimits, type CallRange, cutIntoCalls } from '../providers/calls.js';
 import type { Circuit } from '../providers/circuit.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
-import type { Provider, ProviderImage } from '../providers/provider.js';
+import type { Provider } from '../providers/provider.js';
 import type { EmbeddedImages } from './embedded-images.js';
 import { JobCalls } from './job-calls.js';
 import { HandedBackError, persistentCall } from './persistent-call.js';
 import { probeCall } from './probe-call.js';
+import type { ScoredImages } from './scored-images.js';
 import { answerSetOf, type ScoredPrompts } from './scored-prompts.js';
 import { type AnsweredCall, hashCall, type StoredAnswers } from './stored-answers.js';
-
-/** The images of each set, as they are asked about. */
-export type ScoredImages = Record<ScoringRequest['imageSet'], { images: ProviderImage[] }>;
 
 export interface MeteredScorerOptions {
   jobId: string;

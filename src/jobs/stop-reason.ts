@@ -1,5 +1,5 @@
 import { readsAnswers } from '../adapters/adapter-head.js';
-import type { AdapterWeights } from '../craft/trainer.js';
+import type { AdapterWeights } from '../craft/trainer-interface.js';
 import { LimitReachedError } from '../ledger/accounts.js';
 import { DeadlinePassedError } from '../ledger/reservation.js';
 import type { TrainingPlan } from './plan.js';

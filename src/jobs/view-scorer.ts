@@ -11,9 +11,9 @@ import { economyCalls } from './economy-plan.js';
 import type { EmbeddedImages } from './embedded-images.js';
 import type { GenerationBudget } from './generation-budget.js';
 import type { LabelledImages } from './labelled-images.js';
-import { MeteredScorer, type MeteredScorerOptions, type ScoredImages } from './metered-scorer.js';
-import type { TrainingPlan } from './plan.js';
-import { amountsOf } from './plan.js';
+import { MeteredScorer, type MeteredScorerOptions } from './metered-scorer.js';
+import { amountsOf, type TrainingPlan } from './plan.js';
+import type { ScoredImages } from './scored-images.js';
 
 export interface ViewScorerOptions
   extends Omit<MeteredScorerOptions, 'images' | 'embedded' | 'requireBudget' | 'scored'> {

@@ -1,7 +1,6 @@
 import type { Database } from '../db/client.js';
 import type { Reservation as Row } from '../db/generated/client.js';
-import type { Page, PageRequest } from '../paging.js';
-import { badCursor, toPage } from '../paging.js';
+import { badCursor, type Page, type PageRequest, toPage } from '../paging.js';
 import type { QueryAmounts } from '../providers/provider.js';
 import type { Noted } from './accounts.js';
 import type { QueryPurpose } from './reservation.js';

@@ -1,5 +1,4 @@
-import type { CallRange } from './calls.js';
-import { promptEvaluationsOf } from './calls.js';
+import { type CallRange, promptEvaluationsOf } from './calls.js';
 import type {
   BilledAmounts,
   ClassTexts,

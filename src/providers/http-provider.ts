@@ -14,7 +14,8 @@ import { ProviderCallError } from './provider-call-error.js';
 import type { ConnectionOf, ProviderConnection } from './provider-connection.js';
 import type { Protocol } from './provider-record.js';
 import { queryOf } from './request-path.js';
-import { Transport, type TransportOptions, type TransportRequest, type TransportResponse } from './transport.js';
+import { Transport, type TransportOptions, type TransportRequest } from './transport.js';
+import type { TransportResponse } from './transport-response.js';
 
 const MIB = 1024 * 1024;
 /** Of what answers no question: lists of models, and failures that repeat the request. */

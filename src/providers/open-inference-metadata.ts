@@ -14,7 +14,7 @@ import type { ProviderCapabilities } from './provider.js';
 import { ProviderCallError } from './provider-call-error.js';
 import type { ConnectionOf } from './provider-connection.js';
 import { registrationError } from './registration-error.js';
-import type { TransportResponse } from './transport.js';
+import type { TransportResponse } from './transport-response.js';
 
 /** What a model of the Open Inference Protocol v2 says of itself, held against what its record says of it. */
 

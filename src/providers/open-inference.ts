@@ -26,7 +26,7 @@ import { ProviderCallError } from './provider-call-error.js';
 import type { ConnectionOf } from './provider-connection.js';
 import { toLogProbabilities, unusableLogits } from './score-lists.js';
 import { templateAndLabels } from './texts.js';
-import type { TransportResponse } from './transport.js';
+import type { TransportResponse } from './transport-response.js';
 
 export { describeOpenInference } from './open-inference-metadata.js';
 

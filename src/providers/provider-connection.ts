@@ -1,7 +1,7 @@
 import type { AddressPolicy } from '../outgoing/address-policy.js';
 import type { ProviderLimits } from './provider.js';
 import type { Credentials, Protocol, SettingsOf } from './provider-record.js';
-import type { ObserveAnswer } from './transport.js';
+import type { ObserveAnswer } from './transport-response.js';
 
 /** Everything that is needed to reach a provider of a protocol. */
 export interface ConnectionOf<P extends Protocol> {

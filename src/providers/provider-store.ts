@@ -13,7 +13,7 @@ import type { Credentials, ProviderInput, ProviderPatch, ProviderSettings } from
 import { limitColumns, type ProviderInfo, priceColumns, toInfo } from './provider-row.js';
 import { type AmountLimits, toAmountLimits } from './query-limits.js';
 import { refuseTokenPrices } from './token-prices.js';
-import type { ObserveAnswer } from './transport.js';
+import type { ObserveAnswer } from './transport-response.js';
 
 /** Encrypts and decrypts credentials; bound to their owner's id. */
 export interface CredentialBox {

@@ -2,7 +2,7 @@ import { ProviderCallError } from './provider-call-error.js';
 import { type ProviderWords, readProviderWords } from './provider-words.js';
 import { retryAfterSeconds } from './rate-headers.js';
 import type { Redactor } from './redactor.js';
-import type { TransportResponse } from './transport.js';
+import type { TransportResponse } from './transport-response.js';
 
 const MOST_QUOTED = 300;
 /** However long a provider says to wait, it may be asked again after this time. */

@@ -12,6 +12,7 @@ import { requestPath } from './request-path.js';
 import { NotSentError, type Place, SendQueue } from './send-queue.js';
 import { SlidingWindow } from './sliding-window.js';
 import { statusError } from './status-errors.js';
+import type { ObserveAnswer, TransportResponse } from './transport-response.js';
 
 /**
  * HTTP to one provider: keep-alive connections to addresses that may be called, the provider's concurrency and rates, its
@@ -60,14 +61,6 @@ export interface TransportRequest {
   /** The longest time for which the provider may have asked to be left alone; a longer one fails at once. */
   patienceMs?: number;
 }
-
-export interface TransportResponse {
-  status: number;
-  headers: Record<string, string | string[] | undefined>;
-  body: Buffer;
-}
-
-export type ObserveAnswer = (answer: TransportResponse, milliseconds: number) => void;
 
 const LONGEST_CONNECT_MS = 10_000;
 /** After a success: the limit that it used up may be filled again, in part, long before it is full. */

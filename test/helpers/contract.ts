@@ -7,7 +7,7 @@ import { createProvider, describeProvider } from '../../src/providers/protocols.
 import type { Provider, ProviderCapabilities, ProviderImage, ProviderPrices } from '../../src/providers/provider.js';
 import type { ProviderConnection } from '../../src/providers/provider-connection.js';
 import { type Credentials, parseSettings } from '../../src/providers/provider-record.js';
-import type { TransportResponse } from '../../src/providers/transport.js';
+import type { TransportResponse } from '../../src/providers/transport-response.js';
 import { type ProtocolRecord, recordOf } from './protocols.js';
 
 /** What one contract is checked against: the five protocols, that of embeddings in each of its dialects. */

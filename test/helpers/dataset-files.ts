@@ -7,9 +7,10 @@ import { crc32, deflateRawSync } from 'node:zlib';
 import sharp from 'sharp';
 import { onTestFinished } from 'vitest';
 import { ZipFile } from 'yazl';
-import { Dataset, type DatasetImage } from '../../src/datasets/dataset.js';
+import { Dataset } from '../../src/datasets/dataset.js';
 import { type Ingested, type IngestOptions, ingest } from '../../src/datasets/ingest.js';
 import { type DatasetLimits, DEFAULT_DATASET_LIMITS } from '../../src/datasets/limits.js';
+import type { DatasetImage } from '../../src/datasets/manifest.js';
 
 type Format = 'png' | 'jpeg' | 'webp' | 'gif' | 'tiff';
 

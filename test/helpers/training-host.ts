@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { signal as send } from '../../chaos/process-table.js';
 import { until } from './api.js';
 import type { TestService } from './service.js';
 
@@ -16,14 +17,7 @@ export function trainingHosts(): number[] {
 
 /** With all jobs in them. */
 export function killTraining(signal: NodeJS.Signals = 'SIGKILL'): void {
-  for (const pid of trainingHosts()) {
-    try {
-      process.kill(pid, signal);
-    } catch (error) {
-      // It has ended meanwhile.
-      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-    }
-  }
+  for (const pid of trainingHosts()) send(pid, signal);
 }
 
 /**

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { craftHyperparametersSchema } from '../../craft/hyperparameters.js';
 import type { JobEvent } from '../../db/client.js';
 import { eventId } from '../../jobs/event-id.js';
-import type { JobMetrics } from '../../jobs/job-ownership.js';
+import type { JobMetrics } from '../../jobs/generation-metrics.js';
 import type { JobDetails } from '../../jobs/job-queries.js';
 import { type JobMethod, methodSchema } from '../../jobs/job-request.js';
 import type { TrainingPlan } from '../../jobs/plan.js';

@@ -1,6 +1,7 @@
 import type { ComputeName, HeadShape } from '../../craft/compute.js';
 import type { ScoringRequest } from '../../craft/scoring.js';
-import type { Trainer, TrainingSpec } from '../../craft/training.js';
+import type { Trainer } from '../../craft/trainer-interface.js';
+import type { TrainingSpec } from '../../craft/training.js';
 import type { SentError } from './sent-error.js';
 
 /** What is asked of a training thread; each task is answered once, under its id. */

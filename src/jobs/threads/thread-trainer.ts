@@ -1,9 +1,14 @@
 import { ScoringContractError, TrainerStateError } from '../../craft/errors.js';
 import type { Score, ScoringRequest } from '../../craft/scoring.js';
-import type { GenerationReport, TrainedAdapter } from '../../craft/trainer.js';
-import type { Trainer } from '../../craft/training.js';
-import { movable, type Reached } from './messages.js';
-import type { TrainingThread } from './training-thread.js';
+import type { GenerationReport, TrainedAdapter, Trainer } from '../../craft/trainer-interface.js';
+import { movable, type Reached, type ThreadTask, type ToThread } from './messages.js';
+
+/** What a trainer needs of its thread. */
+interface OwnThread {
+  perform(task: ThreadTask, trainer: ThreadTrainer): Promise<unknown>;
+  post(message: ToThread, moved?: ArrayBuffer[]): void;
+  release(trainer: number): void;
+}
 
 interface Scoring {
   /** Why no more logits are taken. */
@@ -24,7 +29,7 @@ export class ThreadTrainer implements Trainer {
 
   constructor(
     private readonly id: number,
-    private readonly thread: TrainingThread,
+    private readonly thread: OwnThread,
   ) {}
 
   /** Of whole generations: one that failed after its candidates were judged does not count. */
@@ -71,7 +76,7 @@ export class ThreadTrainer implements Trainer {
     this.thread.release(this.id);
   }
 
-  /** What its thread tells of it, for {@link TrainingThread} alone, as everything below. */
+  /** What its thread tells of it, for its thread alone, as everything below. */
   reached(current: Reached): void {
     this.current = current;
   }

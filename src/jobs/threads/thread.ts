@@ -3,7 +3,8 @@ import { parentPort } from 'node:worker_threads';
 import { type Compute, selectCompute } from '../../craft/compute.js';
 import { TrainerStateError } from '../../craft/errors.js';
 import type { ReceiveLogits, Score } from '../../craft/scoring.js';
-import { openTraining, type Trainer } from '../../craft/training.js';
+import type { Trainer } from '../../craft/trainer-interface.js';
+import { openTraining } from '../../craft/training.js';
 import { type FromThread, movable, type ThreadTask, type ToThread } from './messages.js';
 import { sendError } from './sent-error.js';
 

@@ -1,5 +1,6 @@
 import { type ComputeName, gpuPays, type HeadShape } from '../../craft/compute.js';
-import type { Trainer, TrainingSpec } from '../../craft/training.js';
+import type { Trainer } from '../../craft/trainer-interface.js';
+import type { TrainingSpec } from '../../craft/training.js';
 import { TrainingThread } from './training-thread.js';
 
 /** Backends with one device that all share: a second thread would only take memory from it. */

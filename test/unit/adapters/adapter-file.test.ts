@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { type AdapterDescription, decodeAdapter, encodeAdapter } from '../../../src/adapters/adapter-file.js';
 import { initialHead } from '../../../src/craft/head-weights.js';
 import { Random } from '../../../src/craft/random.js';
-import type { AdapterWeights } from '../../../src/craft/trainer.js';
+import type { AdapterWeights } from '../../../src/craft/trainer-interface.js';
 import { InvalidRequestError } from '../../../src/errors.js';
 import { readSafetensors, writeSafetensors } from '../../../src/formats/safetensors.js';
 

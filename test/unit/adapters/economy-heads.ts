@@ -4,7 +4,7 @@ import { type HeadInputs, inputWidthOf } from '../../../src/craft/economy/head-i
 import type { KernelHead } from '../../../src/craft/economy/kernel-head.js';
 import { type LinearHead, noHead } from '../../../src/craft/economy/linear-head.js';
 import { Random } from '../../../src/craft/random.js';
-import type { AdapterWeights } from '../../../src/craft/trainer.js';
+import type { AdapterWeights } from '../../../src/craft/trainer-interface.js';
 import { readSafetensors, writeSafetensors } from '../../../src/formats/safetensors.js';
 
 /** Adapters with heads on answers, and damage to their files. */

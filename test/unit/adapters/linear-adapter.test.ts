@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type AdapterDescription, decodeAdapter, encodeAdapter } from '../../../src/adapters/adapter-file.js';
 import type { HeadInputs } from '../../../src/craft/economy/head-inputs.js';
-import type { AdapterWeights } from '../../../src/craft/trainer.js';
+import type { AdapterWeights } from '../../../src/craft/trainer-interface.js';
 import { InvalidRequestError } from '../../../src/errors.js';
 import { readSafetensors } from '../../../src/formats/safetensors.js';
 import {

@@ -11,7 +11,8 @@ import { type HeadWeights, refineLogits } from '../../../src/craft/head-weights.
 import { type CraftHyperparametersInput, craftHyperparametersSchema } from '../../../src/craft/hyperparameters.js';
 import { accuracy } from '../../../src/craft/metrics.js';
 import { RefinementHead } from '../../../src/craft/refinement-head.js';
-import { CraftTrainer, type GenerationReport, type Score, type ScoringRequest } from '../../../src/craft/trainer.js';
+import { CraftTrainer, type Score, type ScoringRequest } from '../../../src/craft/trainer.js';
+import type { GenerationReport } from '../../../src/craft/trainer-interface.js';
 import { contextsOf, type SyntheticOptions, syntheticProblem } from './synthetic-problem.js';
 import { tensorsHeld } from './tensorflow.js';
 

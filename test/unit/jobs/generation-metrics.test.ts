@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { GenerationReport } from '../../../src/craft/trainer.js';
-import { toEvent } from '../../../src/jobs/generation-metrics.js';
-import { toJobMetrics, withFigures } from '../../../src/jobs/job-ownership.js';
+import type { GenerationReport } from '../../../src/craft/trainer-interface.js';
+import { toEvent, toJobMetrics, withFigures } from '../../../src/jobs/generation-metrics.js';
 
 const REPORT: GenerationReport = {
   generation: 2,

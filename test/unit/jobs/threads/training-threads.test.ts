@@ -11,8 +11,9 @@ import {
   TrainerStateError,
 } from '../../../../src/craft/errors.js';
 import { craftHyperparametersSchema } from '../../../../src/craft/hyperparameters.js';
-import type { GenerationReport, Score } from '../../../../src/craft/trainer.js';
-import { openTraining, type Trainer, type TrainingSpec } from '../../../../src/craft/training.js';
+import type { Score } from '../../../../src/craft/trainer.js';
+import type { GenerationReport, Trainer } from '../../../../src/craft/trainer-interface.js';
+import { openTraining, type TrainingSpec } from '../../../../src/craft/training.js';
 import { ThreadLostError, type TrainingThread } from '../../../../src/jobs/threads/training-thread.js';
 import { TrainingThreads } from '../../../../src/jobs/threads/training-threads.js';
 import { syntheticProblem } from '../../craft/synthetic-problem.js';
