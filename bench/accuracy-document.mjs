@@ -9,7 +9,7 @@ const START = '<!-- measured -->';
 const END = '<!-- /measured -->';
 
 /** Of the PyTorch reference, test accuracy in %, seeds 1 to 3, 16 shots; examples/README.md. */
-export const REFERENCE = {
+const REFERENCE = {
   'white box: linear probe on image features': [
     [55.39, 54.76, 52.01],
     [58.99, 64.69, 60.04],
@@ -38,7 +38,7 @@ const TARGETS = [
 ];
 const STRETCH = [61.0, 72.5];
 
-export const mean = (list) => list.reduce((sum, value) => sum + value, 0) / list.length;
+const mean = (list) => list.reduce((sum, value) => sum + value, 0) / list.length;
 
 function groupOf(rows, { data, strategy, shots, factor, queries }) {
   return rows.filter(

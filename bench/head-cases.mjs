@@ -9,7 +9,7 @@ const ADAM = { learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 const CONSISTENCY_WEIGHT = 0.1;
 
 /** Logits, labels and weights, always the same for a shape. */
-export function headInputs({ classCount, hiddenWidth, batch }) {
+function headInputs({ classCount, hiddenWidth, batch }) {
   const random = Random.stream(1, `bench/${classCount}/${hiddenWidth}/${batch}`);
   return {
     logits: random.fillNormal(new Float32Array(batch * classCount), 2),

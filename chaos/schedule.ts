@@ -16,7 +16,7 @@ export type KillTarget =
 
 export type Link = 'postgres' | 'redis' | 'provider';
 
-export const SPOILT_ANSWERS = ['429', '500', '503', 'drop_before', 'drop_after', 'truncate', 'hang'] as const;
+const SPOILT_ANSWERS = ['429', '500', '503', 'drop_before', 'drop_after', 'truncate', 'hang'] as const;
 export type SpoiltAnswer = (typeof SPOILT_ANSWERS)[number];
 
 /** After this long, or after so many more settled calls of the round's jobs. */

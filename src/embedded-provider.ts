@@ -8,7 +8,7 @@ import type { Core } from './core.js';
 import { ConflictError } from './errors.js';
 import { providerInputSchema } from './providers/provider-record.js';
 
-export const EMBEDDED_PROVIDER_NAME = 'emoji-clip';
+const EMBEDDED_PROVIDER_NAME = 'emoji-clip';
 
 /** Statuses with which the reference provider says that it did not serve, and so did not count, a request. */
 const UNBILLED_STATUSES = [400, 401, 403, 404, 413, 415, 422, 429, 500, 503];

@@ -1,5 +1,5 @@
 /** How much is kept at most. */
-export interface WarmLimits {
+interface WarmLimits {
   adapters: number;
   bytes: number;
 }

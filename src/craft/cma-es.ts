@@ -5,7 +5,7 @@ import { triangleLength } from './kernels.js';
 import { RANDOM_STATE_LENGTH, Random } from './random.js';
 import { applyBound } from './search-bounds.js';
 
-export const MAX_DIMENSION = 2000;
+const MAX_DIMENSION = 2000;
 
 export interface CmaEsOptions {
   /** n, 1 to {@link MAX_DIMENSION}. */

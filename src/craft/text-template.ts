@@ -5,7 +5,7 @@ export const CLASS_SLOT = '{}';
 /** Where the description of a class stands in a template. */
 export const DESCRIPTION_SLOT = '{description}';
 /** Characters of a template at most. */
-export const MAX_TEMPLATE_LENGTH = 1000;
+const MAX_TEMPLATE_LENGTH = 1000;
 
 /** One space for every run of white space, none at the ends: the form in which templates are compared and sent. */
 export function tidyTemplate(text: string): string {

@@ -222,7 +222,7 @@ function toRecord(row: FileRow): FileRecord {
 }
 
 /** The last part of what the client called its file, fit for a header and for Postgres. */
-export function safeFilename(filename: string): string {
+function safeFilename(filename: string): string {
   const base = filename.split(/[\\/]/).at(-1) ?? '';
   const clean = base
     .normalize('NFC')

@@ -20,7 +20,7 @@ export class ImageRefused extends Error {
   }
 }
 
-export const ACCEPTED_IMAGES = 'PNG, JPEG, WebP or GIF';
+const ACCEPTED_IMAGES = 'PNG, JPEG, WebP or GIF';
 
 const DECODE_SECONDS = 30;
 

@@ -8,7 +8,7 @@ export const CONTENT_FILE = 'content';
 /** The validated images, one after the other. */
 export const IMAGES_FILE = 'images.bin';
 /** Classes and images; written last. */
-export const MANIFEST_FILE = 'manifest.json';
+const MANIFEST_FILE = 'manifest.json';
 
 const VERSION = 1;
 

@@ -112,7 +112,7 @@ const craftFields = {
     .describe('Which generation becomes the adapter.'),
 };
 
-export const methodInputSchema = z.strictObject({
+const methodInputSchema = z.strictObject({
   type: z.literal('craft'),
   craft: z.strictObject({ ...craftFields, hyperparameters: craftHyperparametersInputSchema.default({}) }),
 });

@@ -185,7 +185,7 @@ function fingerprintOf({
 }
 
 /** What the record says of idempotency keys, for protocols that cannot say it themselves. */
-export function statedIdempotency({ settings }: ProviderConnection): ProviderCapabilities['idempotency'] {
+function statedIdempotency({ settings }: ProviderConnection): ProviderCapabilities['idempotency'] {
   const { idempotency } = settings;
   return idempotency ? { header: idempotency.header, windowSeconds: idempotency.window_seconds } : null;
 }

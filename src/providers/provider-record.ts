@@ -90,7 +90,7 @@ const baseUrl = z
     }
   });
 
-export const providerBudgetSchema = z
+const providerBudgetSchema = z
   .strictObject({
     total: queryLimitsSchema.prefault({}),
     daily: queryLimitsSchema.prefault({}).describe('Per day in UTC.'),

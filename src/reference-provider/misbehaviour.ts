@@ -58,7 +58,6 @@ const planSchema = z.strictObject({
 });
 
 export type MisbehaviourPlan = z.infer<typeof planSchema>;
-export type MisbehaviourInput = z.input<typeof planSchema>;
 
 export interface Fault {
   kind: FaultKind;

@@ -106,7 +106,7 @@ export async function providerImages(count: number): Promise<ProviderImage[]> {
   return train.slice(0, count).map(({ bytes }) => toProviderImage(bytes));
 }
 
-export function toProviderImage(bytes: Buffer): ProviderImage {
+function toProviderImage(bytes: Buffer): ProviderImage {
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   return { sha256, size: bytes.length, bytes: async () => bytes };
 }

@@ -7,7 +7,7 @@ export const LABELS = ['cat', 'dog'];
 export const QUESTION_TEMPLATE = '{}';
 
 /** The forms that answers have; several protocols may share one. */
-export const FORMS = ['tensors', 'label scores', 'chat', 'embedding list', 'embeddings by type'] as const;
+const FORMS = ['tensors', 'label scores', 'chat', 'embedding list', 'embeddings by type'] as const;
 export type Form = (typeof FORMS)[number];
 
 const FORM_OF: Record<Subject, Form> = {

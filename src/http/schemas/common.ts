@@ -5,7 +5,7 @@ import type { Balance, Noted } from '../../ledger/accounts.js';
 import type { QueryAmounts } from '../../providers/provider.js';
 import { TRANSFORMS } from '../../views/transforms.js';
 
-export const errorSchema = z
+const errorSchema = z
   .object({
     error: z.object({
       message: z.string().describe('What is wrong and what to do about it.'),

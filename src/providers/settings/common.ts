@@ -70,5 +70,5 @@ export const httpPath = z
   .regex(/^\/[^\s?#]*$/, 'Start with a slash; leave out what follows ? or #.');
 
 /** What every protocol's settings have. */
-export type CommonSettings = z.output<z.ZodObject<typeof commonSettings>>;
+type CommonSettings = z.output<z.ZodObject<typeof commonSettings>>;
 export type ImageSize = NonNullable<CommonSettings['image_size']>;

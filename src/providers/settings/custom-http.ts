@@ -51,5 +51,3 @@ export const customHttpSettings = z.strictObject({
     .describe('A probability of 0 counts as this; any other counts as it is.'),
   max_labels: z.int().min(2).max(65536).optional().describe('More classes are asked about in rounds.'),
 });
-
-export type CustomHttpSettings = z.output<typeof customHttpSettings>;

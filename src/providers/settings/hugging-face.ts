@@ -19,5 +19,3 @@ export const huggingFaceSettings = z.strictObject({
     ),
   max_labels: z.int().min(2).max(65536).optional().describe('More classes are asked about in rounds.'),
 });
-
-export type HuggingFaceSettings = z.output<typeof huggingFaceSettings>;

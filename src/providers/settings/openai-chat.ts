@@ -56,5 +56,3 @@ export const openAiChatSettings = z.strictObject({
     .default({})
     .describe('Further fields of every request, such as {"chat_template_kwargs": {"enable_thinking": false}}.'),
 });
-
-export type OpenAiChatSettings = z.output<typeof openAiChatSettings>;

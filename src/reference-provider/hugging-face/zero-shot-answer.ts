@@ -1,7 +1,7 @@
 import type { ContentFault } from '../misbehaviour.js';
 import { logSoftmax } from '../softmax.js';
 
-export interface LabelScore {
+interface LabelScore {
   label: string;
   /** Probability among the labels; null where it is not a number. */
   score: number | null;
