@@ -14,10 +14,12 @@ export interface AdamState {
   step: number;
 }
 
+/** Before the first step: both moments are zero, of the shapes of the head. */
 export function initialAdamState(classCount: number, hiddenWidth: number): AdamState {
   return { first: zeroHead(classCount, hiddenWidth), second: zeroHead(classCount, hiddenWidth), step: 0 };
 }
 
+/** With arrays of its own. */
 export function copyAdamState(state: AdamState): AdamState {
   return { first: copyHead(state.first), second: copyHead(state.second), step: state.step };
 }

@@ -10,6 +10,7 @@ export interface CmaStrategy {
   expectedNorm: number;
 }
 
+/** In the order of the array: its rounding is part of the result. */
 export function sumOf(values: Float64Array): number {
   return values.reduce((sum, value) => sum + value, 0);
 }

@@ -121,6 +121,7 @@ async function start(name: ComputeName, automatic: boolean): Promise<Compute> {
   return { name, tf, activate };
 }
 
+/** Whether the backend computes on a GPU, whatever the machine has. */
 export function isGpu(name: ComputeName): boolean {
   return name === 'tfjs-node-gpu' || name === 'webgpu';
 }

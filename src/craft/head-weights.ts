@@ -25,10 +25,12 @@ export function mapHead(make: (parameter: HeadParameter) => Float32Array): HeadW
   return { w1: make('w1'), b1: make('b1'), w2: make('w2'), b2: make('b2') };
 }
 
+/** With arrays of its own. */
 export function copyHead(weights: HeadWeights): HeadWeights {
   return mapHead((parameter) => weights[parameter].slice());
 }
 
+/** All parameters zero, in the shapes of {@link headShapes}. */
 export function zeroHead(classCount: number, hiddenWidth: number): HeadWeights {
   const shapes = headShapes(classCount, hiddenWidth);
   return mapHead((parameter) => new Float32Array(shapes[parameter].reduce((product, size) => product * size, 1)));

@@ -113,6 +113,7 @@ export const craftHyperparametersInputSchema = z
   )
   .describe('Hyperparameters of CraFT. Every one is optional.');
 
+/** What is given, and for the rest the defaults of the prompt space. @throws ZodError when a value is out of its range */
 export function fillHyperparameters(given: CraftHyperparametersInput, space: 'soft' | 'text'): CraftHyperparameters {
   const said = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   return craftHyperparametersSchema.parse({ ...(space === 'text' ? TEXT_DEFAULTS : {}), ...said });

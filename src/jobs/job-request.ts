@@ -6,6 +6,10 @@ import type { QueryLimits } from '../ledger/accounts.js';
 import { toMicroUsd } from '../providers/query-limits.js';
 import { PREDICTION_QUERIES } from '../views/transforms.js';
 
+/** How a job can be trained; `docs/architecture.md` says which places tell them apart. */
+export const STRATEGIES = ['paper', 'economy'] as const;
+export type Strategy = (typeof STRATEGIES)[number];
+
 /** What a caller asks for when creating a job. The HTTP API publishes these schemas. */
 
 /** Views of each training image, by default and at most. */
@@ -42,7 +46,7 @@ const template = z
 /** What of a method has no default that depends on the provider. */
 const craftFields = {
   strategy: z
-    .enum(['auto', 'paper', 'economy'])
+    .enum(['auto', ...STRATEGIES])
     .default('auto')
     .describe(
       'paper: the published algorithm exactly, for thousands of prompt evaluations. economy: a cross-validated head on probe labels and views of the images, from one image query per training image on. auto: economy, unless something is set that only the published algorithm uses; the plan says what was picked and why.',

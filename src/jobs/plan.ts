@@ -11,7 +11,7 @@ import {
 import { type CallLimits, type CallRange, countCalls, cutIntoCalls } from '../providers/calls.js';
 import type { PromptSpace, QueryAmounts } from '../providers/provider.js';
 import type { Transform } from '../views/transforms.js';
-import type { Strategy } from './strategy.js';
+import type { Strategy } from './job-request.js';
 
 /**
  * What a job will do and spend, known before its first query. It keeps how calls are cut, so that a job asks the same

@@ -1,9 +1,7 @@
 import { probeLabelsFor } from '../craft/economy/probe-labels.js';
 import { InvalidRequestError } from '../errors.js';
 import type { ProviderCapabilities, ProviderPrices } from '../providers/provider.js';
-import type { JobMethod, JobRequest } from './job-request.js';
-
-export type Strategy = 'paper' | 'economy';
+import type { JobMethod, JobRequest, Strategy } from './job-request.js';
 
 export interface StrategyChoice {
   strategy: Strategy;

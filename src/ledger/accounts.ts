@@ -125,6 +125,7 @@ export function shortfall(accountId: string, kind: AccountKind, amounts: QueryAm
   return null;
 }
 
+/** As columns of an account; a limit that is left out stays as it is, null lifts it. */
 export function limitColumns(limits: Partial<QueryLimits>) {
   return {
     promptEvaluationsLimit: limits.promptEvaluations,
@@ -155,6 +156,7 @@ export const BALANCE_COLUMNS = {
 
 export type BalanceRow = Pick<LedgerAccount, keyof typeof BALANCE_COLUMNS>;
 
+/** Amounts as numbers: they stay far below 2⁵³, cost in micro-dollars included. */
 export function toBalance(row: BalanceRow): Balance {
   const unit = (limit: bigint | null, used: bigint, reserved: bigint): UnitBalance => ({
     limit: limit === null ? null : Number(limit),
@@ -175,6 +177,7 @@ export function toBalance(row: BalanceRow): Balance {
   };
 }
 
+/** What of a balance is used, without what is reserved. */
 export function usedOf(balance: Balance): QueryAmounts {
   const { promptEvaluations, imageQueries, requests, costMicroUsd } = balance;
   return {

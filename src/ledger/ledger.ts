@@ -67,6 +67,10 @@ const UNIT_OF: Record<string, keyof QueryAmounts> = {
   cost_micro_usd: 'costMicroUsd',
 };
 
+/**
+ * Accounts of queries and what is drawn on them. Calls of one process that come at the same time share a statement; everything that
+ * answers is on disk, but for what is said to be settled later.
+ */
 export class Ledger {
   private readonly connection: LedgerConnection;
   private readonly unawaited: LedgerConnection;

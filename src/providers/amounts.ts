@@ -56,6 +56,7 @@ export function amountsOfImages(pricing: Pricing, imageCount: number): QueryAmou
 
 export const NOTHING: QueryAmounts = { promptEvaluations: 0, imageQueries: 0, requests: 0, costMicroUsd: 0 };
 
+/** Unit by unit. */
 export function addAmounts(a: QueryAmounts, b: QueryAmounts): QueryAmounts {
   return {
     promptEvaluations: a.promptEvaluations + b.promptEvaluations,
@@ -72,6 +73,7 @@ export function billedAmounts(reserved: QueryAmounts, billed: BilledAmounts | nu
   return { promptEvaluations: reserved.promptEvaluations, imageQueries, requests, costMicroUsd };
 }
 
+/** Unit by unit: what `count` calls of these amounts come to. */
 export function multiplyAmounts(amounts: QueryAmounts, count: number): QueryAmounts {
   return {
     promptEvaluations: amounts.promptEvaluations * count,

@@ -155,6 +155,7 @@ function credentialHeaders({ credentials }: ProviderConnection): Record<string, 
 /** What a protocol decides of how it is reached. */
 type TransportChoices = Partial<Pick<TransportOptions, 'unbilledWhileLoading' | 'largeAnswerRemedy'>>;
 
+/** HTTP to the provider of a connection, with its credentials, limits and rates. */
 export function openTransport(connection: ProviderConnection, choices: TransportChoices = {}): Transport {
   const { credentials, limits, settings } = connection;
   return new Transport({

@@ -30,6 +30,7 @@ export async function describeProvider(connection: ProviderConnection): Promise<
   }
 }
 
+/** Opens the connections of a provider whose capabilities are known; asks nothing. Its owner closes it. */
 export function createProvider(
   connection: ProviderConnection,
   { capabilities, prices }: { capabilities: ProviderCapabilities; prices: ProviderPrices },

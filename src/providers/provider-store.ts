@@ -38,6 +38,10 @@ const RETIREMENT_MS = 15 * 60_000;
 /** How long a shutdown waits for the calls in flight. */
 const CLOSE_PATIENCE_MS = 30_000;
 
+/**
+ * Registered providers, and the connections to those in use: one for all callers of a process and version of the record. A connection whose
+ * record has changed is closed once nobody can be using it any more.
+ */
 export class ProviderStore {
   private readonly connections = new Map<string, { updatedAt: number; provider: Provider }>();
   /** Out of use, and not closed yet. */

@@ -10,6 +10,7 @@ export function queryOf({ settings, credentials }: ProviderConnection): Record<s
   };
 }
 
+/** @param path relative to the base URL, starting with a slash */
 export function requestPath(path: string, query: Record<string, string>): string {
   const parameters = new URLSearchParams(query).toString();
   return parameters === '' ? path : `${path}?${parameters}`;

@@ -1,4 +1,5 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ApiKeys } from '../../src/access/api-keys.js';
 import { toDataUri } from '../../src/demo/example-data.js';
 import { DEFAULT_PROJECT } from '../../src/ledger/accounts.js';
@@ -56,6 +57,9 @@ beforeAll(async () => {
     }),
   );
 });
+
+// A smaller crowd that is remembered, for 200 ms at most, would be sent before all have come.
+beforeEach(() => sleep(250));
 
 const predict = (of: string[], headers: Record<string, string> = {}, at = service, where = path) =>
   ok<Prediction>(at.request('POST', where, { images: of }, headers));

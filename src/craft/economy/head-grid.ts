@@ -128,6 +128,7 @@ export function settingsOf({ part, strengths, biasStrength }: PartGrid): HeadSet
   return strengths.map((strength) => ({ part, strength, biasStrength }));
 }
 
+/** Whether both are fitted to the same inputs in the same way, so that they differ in their settings only. */
 export function isSamePart(one: FitPart, other: FitPart): boolean {
   return (
     one.kind === other.kind &&

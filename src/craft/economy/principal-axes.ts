@@ -30,6 +30,10 @@ const WIDEST_COVARIANCE = 512;
 /** Rows that are compared with each other, and rows whose inputs are: of more, evenly spaced ones decide. */
 const MOST_ROWS = { rows: 512, inputs: 16_384 };
 
+/**
+ * Of more inputs than rows, or of many, the axes come from products of rows with each other, else from the covariance; of many rows
+ * a sample that is evenly spaced decides on the axes, all of them on the mean.
+ */
 export function principalAxes(rows: InputRows): PrincipalAxes {
   const { count, width } = rows;
   const mean = new Float64Array(width);

@@ -4,7 +4,7 @@ import type { JobEvent } from '../../db/client.js';
 import { eventId } from '../../jobs/event-id.js';
 import type { JobMetrics } from '../../jobs/generation-metrics.js';
 import type { JobDetails } from '../../jobs/job-queries.js';
-import { type JobMethod, methodSchema } from '../../jobs/job-request.js';
+import { type JobMethod, methodSchema, STRATEGIES } from '../../jobs/job-request.js';
 import type { TrainingPlan } from '../../jobs/plan.js';
 import { JOB_STATUSES, type JobStatus, PAUSE_REASONS, type PauseReason } from '../../jobs/state-machine.js';
 import { STOP_REASONS, type StopReason } from '../../jobs/stop-reason.js';
@@ -73,7 +73,7 @@ const metricsSchema = z
 
 const planSchema = z
   .object({
-    strategy: z.enum(['paper', 'economy']),
+    strategy: z.enum(STRATEGIES),
     strategy_reason: z.string().nullable().describe('Why it was picked.'),
     generations: z
       .int()
