@@ -7,6 +7,9 @@ import { API_KEY, type JobAnswer, type TestService } from './service.js';
 /** Settings with which a generation takes milliseconds. */
 export const QUICK = { intrinsic_dimension: 16, population_size: 4, head_hidden_width: 16 } as const;
 
+/** Status of a job that was just queued: a worker may have taken it before the answer was read. */
+export const UNDER_WAY = expect.stringMatching(/^(queued|running)$/);
+
 export const UNITS = ['prompt_evaluations', 'image_queries', 'requests'] as const;
 export type Counts = Record<(typeof UNITS)[number], number>;
 

@@ -1,6 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { createJob, errorOf, exampleImages, exportAdapter, ok, quickJob, uploadImages } from '../helpers/api.js';
+import {
+  createJob,
+  errorOf,
+  exampleImages,
+  exportAdapter,
+  ok,
+  quickJob,
+  UNDER_WAY,
+  uploadImages,
+} from '../helpers/api.js';
 import { type JobAnswer, type TestService, testService } from '../helpers/service.js';
 import { killTraining } from '../helpers/training-host.js';
 
@@ -83,7 +92,7 @@ describe('pause and resume', () => {
     const paused = await until(({ budget }) => budget.requests.reserved === 0, created);
     await sleep(300);
     expect((await get(created)).budget).toEqual(paused.budget);
-    expect(await post(created, 'resume')).toMatchObject({ status: 'queued', pause_reason: null, pause_message: null });
+    expect(await post(created, 'resume')).toMatchObject({ status: UNDER_WAY, pause_reason: null, pause_message: null });
     const done = await service.finished(created.id);
     expect(done).toMatchObject({ status: 'succeeded', stop_reason: null });
     expect(done.budget.prompt_evaluations).toMatchObject({ used: 6 * GENERATION, reserved: 0 });
@@ -158,7 +167,7 @@ describe('a raised budget', () => {
     const early = short.fine_tuned_model;
 
     const raised = await post(short, 'budget', { max_prompt_evaluations: 4 * GENERATION + 2, extend: false });
-    expect(raised).toMatchObject({ status: 'queued', stop_reason: null, finished_at: null, fine_tuned_model: early });
+    expect(raised).toMatchObject({ status: UNDER_WAY, stop_reason: null, finished_at: null, fine_tuned_model: early });
     const done = await service.finished(short.id);
     expect(done).toMatchObject({ status: 'succeeded', stop_reason: null, progress: { generation: 4, generations: 4 } });
     expect(done.fine_tuned_model).not.toBe(early);
@@ -249,7 +258,7 @@ describe('a deadline', () => {
     expect(done.progress.generation).toBeLessThan(400);
     // It may go on with a later one, or none.
     service.provider.misbehaviour.configure({ hold_after: 0 });
-    expect((await post(done, 'budget', { deadline: null, extend: false })).status).toBe('queued');
+    expect((await post(done, 'budget', { deadline: null, extend: false })).status).toEqual(UNDER_WAY);
     await post(done, 'cancel');
   });
 

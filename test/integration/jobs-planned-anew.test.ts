@@ -3,7 +3,7 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { JobControl } from '../../src/jobs/job-control.js';
 import { JobPlanner } from '../../src/jobs/job-planner.js';
 import { JobQueries } from '../../src/jobs/job-queries.js';
-import { errorOf, exampleImages, ok, quickJob, until, uploadImages } from '../helpers/api.js';
+import { errorOf, exampleImages, ok, quickJob, UNDER_WAY, until, uploadImages } from '../helpers/api.js';
 import {
   adapterBytes,
   createEconomyJob,
@@ -87,7 +87,11 @@ describe('a job that ended with the untrained model', () => {
     const { job: untrained } = await runEconomyJob(service, job(1, craft));
     expect(untrained).toMatchObject({ status: 'succeeded', plan: { generations: 0 } });
     const raised = await post(untrained, 'budget', { max_image_queries: queries });
-    expect(raised).toMatchObject({ status: 'queued', stop_reason: null, fine_tuned_model: untrained.fine_tuned_model });
+    expect(raised).toMatchObject({
+      status: UNDER_WAY,
+      stop_reason: null,
+      fine_tuned_model: untrained.fine_tuned_model,
+    });
     const done = await expectAsNew(raised, job(queries, craft));
     expect(done.fine_tuned_model).not.toBe(untrained.fine_tuned_model);
     expect(await messagesOf(service, done.id)).toContainEqual(
