@@ -6,8 +6,9 @@ export default defineConfig({
     // Tests that open models themselves: ONNX Runtime reports its use unless it is told not to.
     env: { ORT_DISABLE_TELEMETRY: '1' },
     globalSetup: ['test/helpers/global-setup.ts'],
-    testTimeout: 120_000,
-    hookTimeout: 180_000,
+    // For a machine that is several times slower than ours; a test that waits in vain ends by it, too.
+    testTimeout: 240_000,
+    hookTimeout: 300_000,
     // Vitest waits one second otherwise, which a busy machine can take for anything.
     expect: { poll: { timeout: 20_000, interval: 20 } },
     pool: 'forks',

@@ -17,7 +17,7 @@ describe('the service whose processes are killed at random moments', () => {
   it(
     'loses, miscounts and changes nothing with its queue on Postgres and a provider without idempotency keys',
     {
-      timeout: 170_000,
+      timeout: 600_000,
     },
     () => disturb({ kills: 10, queue: 'postgres', idempotency: false }),
   );
@@ -25,7 +25,7 @@ describe('the service whose processes are killed at random moments', () => {
   it.skipIf(!hasRedis)(
     'pays for nothing twice with its queue on Redis and a provider with idempotency keys',
     {
-      timeout: 170_000,
+      timeout: 600_000,
     },
     () => disturb({ kills: 5, queue: 'redis', idempotency: true }),
   );

@@ -188,7 +188,7 @@ async function processGroup(pid: number): Promise<number> {
 }
 
 async function gone(pid: number): Promise<void> {
-  await vi.waitFor(async () => expect(await runs(pid)).toBe(false), { timeout: 10_000, interval: 10 });
+  await vi.waitFor(async () => expect(await runs(pid)).toBe(false), { timeout: 30_000, interval: 10 });
 }
 
 /** A process that has nothing to do with Postgres but belongs to the same user, so that Postgres takes it for its own. */
