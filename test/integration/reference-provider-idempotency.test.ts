@@ -159,14 +159,15 @@ describe('idempotency keys', () => {
   it.each(['429', '500', '503', 'drop_before', 'hang'])('are not used up by %s', async (kind) => {
     await control(provider.url, 'misbehave', { fail_next: [{ kind }] });
     const body = binaryRequest(question(['{}']));
-    const failed = post(provider.url, body, {
-      headers: { 'idempotency-key': 'failing' },
-      signal: AbortSignal.timeout(500),
-    });
-    await failed.then(
+    const patience = new AbortController();
+    const failed = post(provider.url, body, { headers: { 'idempotency-key': 'failing' }, signal: patience.signal });
+    const ended = failed.then(
       (response) => expect(response.status).toBe(Number(kind)),
       () => expect(['drop_before', 'hang']).toContain(kind),
     );
+    await expect.poll(() => provider.misbehaviour.status().committed).toEqual({ [kind]: 1 });
+    if (kind === 'hang') patience.abort();
+    await ended;
     expect(served()).toBe(0);
     expect((await ask(provider.url, 'failing')).status).toBe(200);
     expect(served()).toBe(1);
