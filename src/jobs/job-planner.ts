@@ -1,8 +1,4 @@
 import { randomInt } from 'node:crypto';
-import { InvalidProblemError } from '../craft/errors.js';
-import { fillHyperparameters } from '../craft/hyperparameters.js';
-import { TextPromptSpace } from '../craft/text-prompt-space.js';
-import type { PromptProblem } from '../craft/trainer.js';
 import type { Dataset } from '../datasets/dataset.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import type { Database } from '../db/client.js';
@@ -12,26 +8,20 @@ import { InvalidRequestError, NotFoundError } from '../errors.js';
 import { BUDGET_PARAMETERS, DEFAULT_PROJECT, type QueryLimits, shortfall, showAmount } from '../ledger/accounts.js';
 import type { Ledger } from '../ledger/ledger.js';
 import { addAmounts, multiplyAmounts, NOTHING } from '../providers/amounts.js';
-import { callLimits, imageCallLimits, sentSizes } from '../providers/call-limits.js';
-import { type CallLimits, largestImageBytes } from '../providers/calls.js';
+import { sentSizes } from '../providers/call-limits.js';
+import type { CallLimits } from '../providers/calls.js';
 import type { QueryAmounts } from '../providers/provider.js';
 import type { ProviderInfo } from '../providers/provider-row.js';
 import type { ProviderStore } from '../providers/provider-store.js';
 import { QUERIED } from '../views/transforms.js';
 import { planEconomy, requireRoomForView } from './economy-plan.js';
 import { requireSetsFit } from './images-fit.js';
-import { callTextsOf, classTextsOf, promptProblemOf, withProbes } from './job-question.js';
-import {
-  DEFAULT_VIEWS,
-  type JobMethod,
-  type JobRequest,
-  promptSpaceOf,
-  toBudget,
-  toDeadline,
-  toQueryLimits,
-} from './job-request.js';
-import { chooseImages, type LabelledImages, type LabelledSet } from './labelled-images.js';
+import { methodFor } from './job-method.js';
+import { classTextsOf } from './job-question.js';
+import { DEFAULT_VIEWS, type JobMethod, type JobRequest, toBudget, toDeadline, toQueryLimits } from './job-request.js';
+import { chooseImages, type LabelledImages } from './labelled-images.js';
 import { planTraining, type TrainingPlan } from './plan.js';
+import { planInputsOf } from './plan-inputs.js';
 import { chooseProbes, chooseStrategy, type StrategyChoice } from './strategy.js';
 
 /** A plan with everything that was decided on the way to it. */
@@ -133,7 +123,7 @@ export class JobPlanner {
       }
       const files = { training, validation };
       let plan: TrainingPlan;
-      if (choice.strategy === 'paper') plan = await this.planFor(provider, method, images, files);
+      if (choice.strategy === 'paper') plan = await this.planPaperOn(provider, method, images, files);
       else ({ plan, method } = await this.planWithin(provider, method, images, files, seed));
       if (plan.strategy === 'economy') requireRoomForView(plan);
       const { reason } = choice;
@@ -155,9 +145,9 @@ export class JobPlanner {
     const attempt = async (asked: JobMethod, validates: boolean) => {
       const choice = { ...asked.craft, asksOnce: true, validates };
       const chosen = chooseImages(files.training, files.validation, choice, seed);
-      return { plan: await this.planEconomyFor(provider, asked, chosen, files), method: asked };
+      return { plan: this.planEconomyOn(provider, asked, chosen, files), method: asked };
     };
-    const whole = await this.planEconomyFor(provider, method, images, files);
+    const whole = this.planEconomyOn(provider, method, images, files);
     if (whole.generations > 0) return { plan: whole, method };
     // Where no generation is chosen by them, validation images tell how good the adapter is, and do not make it better.
     const validates = whole.validationImages === 0 || method.craft.checkpoint_selection === 'best_validation';
@@ -187,33 +177,21 @@ export class JobPlanner {
     return { plan: { ...best.plan, strategyReason }, method: best.method };
   }
 
-  private async planEconomyFor(
+  private planEconomyOn(
     provider: ProviderInfo,
     method: JobMethod,
     images: LabelledImages,
     files: { training: Dataset; validation: Dataset | null },
-  ): Promise<TrainingPlan> {
-    const { capabilities, limits, prices } = provider;
+  ): TrainingPlan {
     const { craft } = method;
-    const space = promptSpaceOf(method);
-    const classes = classTextsOf(images);
-    const probes = chooseProbes(craft, provider, classes.names);
-    const asked = withProbes(classes, probes);
-    const texts = callTextsOf(checkedProblem(space, method, capabilities, classes), asked);
-    const calls = callLimits(provider, { space, ...texts }, 'training_file');
-    const embeds = capabilities.returns === 'embeddings';
-    const imageCalls = embeds ? imageCallLimits(provider) : calls;
-    const sizes = (set: Pick<LabelledSet, 'images'>) => sentSizes(capabilities, set.images);
-    requireSetsFit(provider, images, files, { largest: largestImageBytes(imageCalls), sizes });
+    const { names } = classTextsOf(images);
+    const probes = chooseProbes(craft, provider, names);
+    const { embeds, imageCalls, fit, planned } = planInputsOf(provider, method, images, probes);
+    requireSetsFit(provider, images, files, fit);
     return planEconomy({
-      trainingImages: sizes(images.training),
-      validationImages: sizes(images.validation),
-      classCount: classes.names.length,
-      texts,
-      limits: toQueryLimits(craft.budget),
-      calls,
+      ...planned,
+      classCount: names.length,
       ...(embeds ? { imageCalls: { limits: imageCalls, counts: [] } } : {}),
-      provider: { requestsPerSecond: limits.requestsPerSecond, prices, capabilities },
       mostViews: craft.views ?? DEFAULT_VIEWS,
       transforms: QUERIED[craft.prediction_queries ?? 1],
       probes,
@@ -221,32 +199,20 @@ export class JobPlanner {
   }
 
   /** @throws InvalidRequestError when the images do not fit in a request, or the budget does not pay for a generation */
-  private async planFor(
+  private async planPaperOn(
     provider: ProviderInfo,
     method: JobMethod,
     images: LabelledImages,
     files: { training: Dataset; validation: Dataset | null },
   ): Promise<TrainingPlan> {
-    const { capabilities, limits, prices } = provider;
-    const space = promptSpaceOf(method);
-    const classes = classTextsOf(images);
-    const texts = callTextsOf(checkedProblem(space, method, capabilities, classes), classes);
-    const calls = callLimits(provider, { space, ...texts }, 'training_file');
-    const embeds = capabilities.returns === 'embeddings';
+    const { space, embeds, imageCalls, fit, planned } = planInputsOf(provider, method, images);
     if (space === 'text' && !embeds) requireRoomForAnswers(method, images);
-    const imageCalls = embeds ? imageCallLimits(provider) : calls;
-    const sizes = (set: Pick<LabelledSet, 'images'>) => sentSizes(capabilities, set.images);
-    requireSetsFit(provider, images, files, { largest: largestImageBytes(imageCalls), sizes });
+    requireSetsFit(provider, images, files, fit);
     return planTraining({
+      ...planned,
       space,
       populationSize: method.craft.hyperparameters.population_size,
-      trainingImages: sizes(images.training),
-      validationImages: sizes(images.validation),
-      texts,
-      limits: toQueryLimits(method.craft.budget),
-      calls,
       ...(embeds ? { imageCalls: await this.imageCallsFor(provider, images, imageCalls) } : {}),
-      provider: { requestsPerSecond: limits.requestsPerSecond, prices, capabilities },
     });
   }
 
@@ -309,51 +275,6 @@ function largestClass({ training, classes }: LabelledImages): number {
   const counts = new Int32Array(classes.length);
   for (const label of training.labels) counts[label]++;
   return Math.max(...counts);
-}
-
-/** @throws InvalidRequestError when the provider does not take such prompts */
-function methodFor(provider: ProviderInfo, { type, craft }: JobRequest['method']): JobMethod {
-  const { promptSpace, promptSpaces = [promptSpace] } = provider.capabilities;
-  const space = craft.prompt_space ?? promptSpace;
-  if (!promptSpaces.includes(space)) {
-    throw new InvalidRequestError({
-      code: 'prompt_space_not_supported',
-      param: 'method.craft.prompt_space',
-      message: `Provider "${provider.name}" takes ${promptSpaces.join(' and ')} prompts, not ${space} ones. Leave prompt_space out, or set it to "${promptSpaces[0]}".`,
-    });
-  }
-  if (space === 'soft' && craft.prompts) {
-    throw new InvalidRequestError({
-      code: 'prompts_not_used',
-      param: 'method.craft.prompts',
-      message:
-        'Templates and words are for text prompts; this job has soft ones. Leave prompts out, or set prompt_space to "text".',
-    });
-  }
-  const hyperparameters = fillHyperparameters(craft.hyperparameters, space);
-  const { prompts = { templates: [], words: [] } } = craft;
-  const start = prompts.start ?? provider.capabilities.defaultTemplate;
-  return {
-    type,
-    craft: {
-      ...craft,
-      prompt_space: space,
-      hyperparameters,
-      ...(space === 'text' ? { prompts: { ...prompts, start } } : {}),
-    },
-  };
-}
-
-/** @throws InvalidRequestError when a template or word of the request cannot be used */
-function checkedProblem(...parts: Parameters<typeof promptProblemOf>): PromptProblem {
-  const problem = promptProblemOf(...parts);
-  try {
-    if (problem.space === 'text') new TextPromptSpace(problem);
-    return problem;
-  } catch (error) {
-    if (!(error instanceof InvalidProblemError)) throw error;
-    throw new InvalidRequestError({ code: 'invalid_prompts', param: 'method.craft.prompts', message: error.message });
-  }
 }
 
 /** Answers to text prompts are kept, because none is asked for twice; a generation of them is held in memory. */
