@@ -2,7 +2,6 @@ import { setMaxListeners } from 'node:events';
 import type { Logger } from 'pino';
 import { decodeAdapter } from '../adapters/adapter-file.js';
 import type { ComputeName } from '../craft/compute.js';
-import { CheckpointError } from '../craft/errors.js';
 import type { PromptProblem } from '../craft/trainer.js';
 import type { GenerationReport, TrainedAdapter, Trainer } from '../craft/trainer-interface.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
@@ -21,6 +20,7 @@ import { classTextsOf, promptProblemOf } from './job-question.js';
 import { type JobMethod, promptSpaceOf } from './job-request.js';
 import { type LabelledImages, openLabelledImages } from './labelled-images.js';
 import { type GenerationScorer, openScorer } from './open-scorer.js';
+import { openTrainer, selectCompute } from './open-trainer.js';
 import { toPause } from './pause.js';
 import { HandedBackError } from './persistent-call.js';
 import { isWithinFirstView, type TrainingPlan } from './plan.js';
@@ -155,16 +155,18 @@ class Run {
     const { images: chosen, close } = await openLabelledImages(this.options.datasets, job);
     this.images = chosen;
     this.closeImages = close;
-    const compute = await this.selectCompute();
-    this.options.log.info({ jobId: job.id, compute }, 'training on compute backend');
     const { provider, images } = this;
+    const compute = await selectCompute(this.options, job, headShapeOf(this.method, this.plan, images));
+    await this.ownership.setCompute(compute, job.compute);
+    this.options.log.info({ jobId: job.id, compute }, 'training on compute backend');
     this.classes = classTextsOf(images);
     this.prompt = promptProblemOf(promptSpaceOf(this.method), this.method, provider.capabilities, this.classes);
     this.answers = await StoredAnswers.open(this.options.database, job.id);
     this.scored = await ScoredPrompts.open(this.options.database, job.id);
     const { method, plan, classes } = this;
     this.adapters = new JobAdapters({ method, plan, classes, provider, seed: Number(job.seed) }, this.scored);
-    this.trainer = await this.openTrainer(compute);
+    const spec = trainingSpecOf({ method, plan, images, prompt: this.prompt, provider, seed: Number(job.seed) });
+    this.trainer = await openTrainer(this.options, job, { spec, compute, answers: this.answers });
     const extension = new PlanExtension(this.ownership, this.options.ledger, this.plan);
 
     let stop: StopReason | null = null;
@@ -263,43 +265,6 @@ class Run {
 
   private get plan(): TrainingPlan {
     return this.ownership.job.plan as unknown as TrainingPlan;
-  }
-
-  /** A resumed job goes on with the backend it began with, where it can be had: only there are its numbers the same. */
-  private async selectCompute(): Promise<ComputeName> {
-    const { compute: before } = this.ownership.job;
-    const { compute: choice, threads } = this.options;
-    const same =
-      before !== null && choice === 'auto' ? await threads.select(before as ComputeName).catch(() => null) : null;
-    const compute = same ?? (await threads.select(choice, headShapeOf(this.method, this.plan, this.images)));
-    await this.ownership.setCompute(compute, before);
-    return compute;
-  }
-
-  private async openTrainer(compute: ComputeName): Promise<Trainer> {
-    const { job } = this.ownership;
-    const { threads } = this.options;
-    const { method, plan, images, prompt, provider } = this;
-    const spec = trainingSpecOf({ method, plan, images, prompt, provider, seed: Number(job.seed) });
-    const saved = await this.options.database.trainingState.findMany({
-      where: { jobId: job.id },
-      orderBy: { generation: 'desc' },
-    });
-    let damage: unknown = null;
-    for (const { generation, state } of saved) {
-      try {
-        return await threads.open(spec, compute, state);
-      } catch (error) {
-        if (!(error instanceof CheckpointError)) throw error;
-        this.options.log.error({ err: error, jobId: job.id, generation }, 'a saved training state cannot be read');
-        damage = error;
-      }
-    }
-    if (damage) throw damage;
-    if (job.generation > 0 && !this.answers.has(1, 0)) {
-      throw new CheckpointError('What the job would go on from is no longer kept.');
-    }
-    return threads.open(spec, compute);
   }
 
   /**
