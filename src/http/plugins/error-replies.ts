@@ -85,7 +85,7 @@ const HTTP_ERRORS: Record<string, { status: string; code: string; message: strin
   },
 };
 
-function errorBody(error: CraftError) {
+export function errorBody(error: CraftError) {
   return { error: { message: error.message, type: error.type, code: error.code, param: error.param } };
 }
 
