@@ -1,5 +1,3 @@
-import type { QueueConnection } from './connection.js';
-
 /** Another installation's queue is in that database of Redis. */
 export class ForeignQueueError extends Error {
   override readonly name = 'ForeignQueueError';
@@ -26,7 +24,7 @@ const REDIS_REASONS: [sign: RegExp, reason: string][] = [
 ];
 
 /** The reason in words of our own, as far as it is known: what drivers say may repeat credentials. */
-export function reasonOf(kind: QueueConnection['kind'], error: unknown): string | undefined {
+export function reasonOf(kind: 'redis' | 'postgres', error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   if (error instanceof ForeignQueueError) return error.message;
   const { code } = error as { code?: string };
