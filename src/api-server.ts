@@ -7,6 +7,7 @@ import { keptSecret } from './access/kept-secret.js';
 import { AdapterStore } from './adapters/adapter-store.js';
 import { Predictor } from './adapters/predictor.js';
 import { testProvider } from './adapters/provider-test.js';
+import { RepeatableRequests } from './adapters/repeatable-requests.js';
 import type { Config } from './config.js';
 import type { Core } from './core.js';
 import { buildApp } from './http/app.js';
@@ -63,6 +64,7 @@ export async function startApiServer(core: Core, config: Config, log: Logger): P
       events,
       adapters: new AdapterStore(database, ledger, providers),
       predictor: new Predictor(database, ledger, providers, worker, config.predictBatchMs),
+      repeatable: new RepeatableRequests(database, log),
       testQuery: (id, query) => testProvider(core, id, query),
       ledger,
       async checkReady() {

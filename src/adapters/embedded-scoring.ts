@@ -5,10 +5,16 @@ import { amountsOfImages } from '../providers/amounts.js';
 import type { CallLimits } from '../providers/calls.js';
 import { cosineLogits, unequalEmbeddings } from '../providers/cosine.js';
 import type { CallOptions, EmbeddingProvider, ProviderImage, QueryAmounts } from '../providers/provider.js';
+import { hashImages } from '../providers/question-hash.js';
+import type { AnsweredCall } from './repeatable-requests.js';
 
 /** A call as its sender gives it to be metered: the reservation and the key of the purchase come with the meter. */
 export type CallToMeter = Omit<MeteredCall<Float32Array>, 'reservation' | 'send'> & {
   send(options: CallOptions): ReturnType<MeteredCall<Float32Array>['send']>;
+  /** SHA-256 of all that is asked. */
+  hash(): Uint8Array<ArrayBuffer>;
+  /** Told of the answer before it is settled. */
+  keepFirst?(answered: AnsweredCall): Promise<void> | undefined;
 };
 
 /** Sends a call under the ledger. @returns its answer */
@@ -50,6 +56,7 @@ export async function embeddedLogits(
         const { embeddings, billed } = await provider.embedImages(call.images, options);
         return { answer: embeddings, billed };
       },
+      hash: () => hashImages(provider.imageSpace, call.images),
       keepEmbeddings: (values) => ({
         space: provider.imageSpace,
         images: call.images.map(({ sha256 }) => sha256),

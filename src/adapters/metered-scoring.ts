@@ -13,7 +13,9 @@ import { distinctImages, pickRows } from '../providers/distinct-images.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
 import type { ClassTexts, Prompts, Provider, ProviderImage, QueryAmounts } from '../providers/provider.js';
 import { ProviderCallError } from '../providers/provider-call-error.js';
+import { hashQuestion, modelOf } from '../providers/question-hash.js';
 import { type CallMeter, type CallToMeter, embeddedLogits } from './embedded-scoring.js';
+import type { RepeatableCalls } from './repeatable-requests.js';
 
 export interface ScoringOrder {
   provider: Provider;
@@ -30,6 +32,8 @@ export interface ScoringOrder {
   guard: ReservationGuard;
   worker: string;
   apiKeyId: string | null;
+  /** Where its caller may send the request again. */
+  repeatable?: RepeatableCalls;
   /** How often a call is tried at most; the policy of predictions where it is left out. */
   attempts?: number;
   /** As {@link scoringLimits} says, where it was asked before: it counts the bytes of all texts. */
@@ -96,9 +100,11 @@ export class Meter implements CallMeter {
   ) {}
 
   async send(chunk: number, amounts: QueryAmounts, call: CallToMeter): Promise<Float32Array> {
-    const { provider, accountId, purpose, guard, worker, apiKeyId } = this.order;
+    const { provider, accountId, purpose, guard, worker, apiKeyId, repeatable } = this.order;
     const { idempotency } = provider.capabilities;
-    const key = idempotency ? `${purpose}/${randomUUID()}` : undefined;
+    const { accountFingerprint } = provider;
+    const name = () => repeatable?.purchaseKey({ accountId, accountFingerprint, hash: call.hash() });
+    const key = idempotency ? (name() ?? `${purpose}/${randomUUID()}`) : undefined;
     const purchase = idempotency && key ? { key, windowSeconds: idempotency.windowSeconds } : undefined;
     const reservation = {
       accountId,
@@ -112,10 +118,14 @@ export class Meter implements CallMeter {
       purchase,
     };
     const counted: QueryAmounts[] = [];
+    // All attempts at a purchase are one, which the last of them settled.
+    const usage = () => (purchase ? counted.slice(-1) : counted).reduce(addAmounts, NOTHING);
     const send = async () => {
       try {
         const sent = await call.send({ idempotencyKey: key, patienceMs: PREDICTION_RETRIES.maxRetryAfterMs });
         counted.push(billedAmounts(amounts, sent.billed));
+        // Before it is settled: should this process die in between, it counts in any case.
+        await call.keepFirst?.({ answer: sent.answer, usage: usage() });
         return sent;
       } catch (failure) {
         if (!(failure instanceof ProviderCallError) || failure.billing !== 'unbilled') counted.push(amounts);
@@ -133,9 +143,12 @@ export class Meter implements CallMeter {
       },
       { ...PREDICTION_RETRIES, maxAttempts: this.order.attempts ?? PREDICTION_RETRIES.maxAttempts },
     );
-    // All attempts at a purchase are one, which the last of them settled.
-    for (const attempt of purchase ? counted.slice(-1) : counted) this.usage = addAmounts(this.usage, attempt);
+    this.add(usage());
     return answer;
+  }
+
+  add(usage: QueryAmounts): void {
+    this.usage = addAmounts(this.usage, usage);
   }
 }
 
@@ -168,12 +181,22 @@ async function sendAll(
 ): Promise<void> {
   const { provider, images, classes, prompt } = order;
   const texts = textsOf(order);
+  // With the answer to a single call the whole request is answered.
+  const kept = calls.length > 1 ? order.repeatable : undefined;
   await mapConcurrent(calls, provider.limits.concurrency, async (call) => {
+    const { chunk } = call;
     const question = questionOf(call, { prompts: prompt, images, classes });
-    const answer = await meter.send(call.chunk, amountsOfCall(provider, call, texts), {
-      send: (options) => ask(provider, question, options),
-      texts: embeddedTexts(provider, question),
-    });
+    const hash = () => hashQuestion(modelOf(provider), question);
+    const known = await kept?.find(chunk, hash());
+    if (known) meter.add(known.usage);
+    const answer =
+      known?.answer ??
+      (await meter.send(chunk, amountsOfCall(provider, call, texts), {
+        send: (options) => ask(provider, question, options),
+        texts: embeddedTexts(provider, question),
+        hash,
+        keepFirst: (answered) => kept?.keep(chunk, hash(), answered),
+      }));
     assembly.add(call, answer);
   });
 }

@@ -19,6 +19,7 @@ import { PredictBatches } from './predict-batches.js';
 import { type PredictionCost, predictionCost } from './prediction-cost.js';
 import { type LabelScore, rankLabels } from './ranking.js';
 import { AnswerReader } from './refined-answer.js';
+import type { RepeatableCalls } from './repeatable-requests.js';
 import { WarmAdapters } from './warm-adapters.js';
 
 export interface Prediction {
@@ -30,6 +31,16 @@ export interface Prediction {
 export interface PredictionAnswer {
   data: Prediction[];
   usage: QueryAmounts;
+}
+
+export interface PredictionOptions {
+  topK: number;
+  /** Whether the answer tells what the black box said, too. */
+  blackBox: boolean;
+  views?: number;
+  apiKeyId: string | null;
+  /** Where the caller may send the request again; it then shares no provider calls with others. */
+  repeatable?: RepeatableCalls;
 }
 
 interface WarmAdapter {
@@ -85,11 +96,7 @@ export class Predictor {
    * @param id an adapter, or one of its checkpoints as their list names them (`…:ckpt-step-20`)
    * @throws NotFoundError, BudgetExceededError, ProviderCallError; PayloadTooLargeError naming an image
    */
-  async predict(
-    id: string,
-    images: ProviderImage[],
-    options: { topK: number; blackBox: boolean; views?: number; apiKeyId: string | null },
-  ): Promise<PredictionAnswer> {
+  async predict(id: string, images: ProviderImage[], options: PredictionOptions): Promise<PredictionAnswer> {
     const warm = await this.adapter(id);
     const { adapterId, file, question } = warm;
     const { about, textEmbeddings } = file;
@@ -98,7 +105,7 @@ export class Predictor {
     const views = viewsOf(file, options.views ?? 1);
     let scored: Scored;
     try {
-      scored = await this.batches.score(id, {
+      const order: ScoringOrder = {
         ...question,
         textEmbeddings: usable(textEmbeddings, about, provider),
         images: await this.viewed(images, views, about.transforms ?? ['identity'], question),
@@ -107,7 +114,10 @@ export class Predictor {
         guard: { kind: 'live_adapter' },
         worker: this.worker,
         apiKeyId: options.apiKeyId,
-      });
+        repeatable: options.repeatable,
+      };
+      // In company a repetition would not be the same calls again.
+      scored = await (options.repeatable ? this.score(order) : this.batches.score(id, order));
     } catch (error) {
       if (!(error instanceof ReservationRefusedError)) throw error;
       // Deleted since it was read: the adapter, or its provider.
@@ -181,7 +191,7 @@ export class Predictor {
   async zeroShot(
     providerId: string,
     images: ProviderImage[],
-    options: { labels: string[]; template?: string; topK: number; apiKeyId: string | null },
+    options: Pick<PredictionOptions, 'topK' | 'apiKeyId' | 'repeatable'> & { labels: string[]; template?: string },
   ): Promise<PredictionAnswer> {
     const provider = await this.providers.connect(providerId);
     const template = options.template ?? provider.capabilities.defaultTemplate;
@@ -196,6 +206,7 @@ export class Predictor {
       guard: { kind: 'live_provider' },
       worker: this.worker,
       apiKeyId: options.apiKeyId,
+      repeatable: options.repeatable,
     }).catch(async (error: unknown) => {
       // Deleted since it was read: asking for it again says so.
       if (error instanceof ReservationRefusedError) await this.providers.connect(providerId);

@@ -2,6 +2,7 @@ import type { ApiKeys } from '../access/api-keys.js';
 import type { AdapterStore } from '../adapters/adapter-store.js';
 import type { Predictor } from '../adapters/predictor.js';
 import type { ProviderTest, TestQuery } from '../adapters/provider-test.js';
+import type { RepeatableRequests } from '../adapters/repeatable-requests.js';
 import type { DatasetStore } from '../datasets/dataset-store.js';
 import type { EventFeed } from '../jobs/event-feed.js';
 import type { JobControl } from '../jobs/job-control.js';
@@ -23,6 +24,8 @@ export interface Services {
   events: EventFeed;
   adapters: AdapterStore;
   predictor: Predictor;
+  /** Predictions that come with an Idempotency-Key. */
+  repeatable: RepeatableRequests;
   /** One counted query to a provider, and what came of it. */
   testQuery(providerId: string, query: TestQuery): Promise<ProviderTest>;
   ledger: Ledger;

@@ -6,9 +6,10 @@ import { addAmounts, amountsOfImages, type CallTexts, NOTHING } from '../provide
 import { sentSizes } from '../providers/call-limits.js';
 import type { CallRange } from '../providers/calls.js';
 import type { PromptSpace, Provider, QueryAmounts } from '../providers/provider.js';
+import { hashImages } from '../providers/question-hash.js';
 import type { LabelledImages } from './labelled-images.js';
 import { amountsOf, generationCalls, type TrainingPlan } from './plan.js';
-import { hashImages, purchaseKey, purchasePrefix, type StoredAnswers } from './stored-answers.js';
+import { purchaseKey, purchasePrefix, type StoredAnswers } from './stored-answers.js';
 
 export interface GenerationBudgetOptions {
   jobId: string;

@@ -5,7 +5,8 @@ import { amountsOfCall, amountsOfImages, type CallTexts } from '../providers/amo
 import { ask, embeddedTexts } from '../providers/ask.js';
 import type { CallRange } from '../providers/calls.js';
 import type { EmbeddingProvider, Provider, ProviderImage } from '../providers/provider.js';
-import { type AnsweredCall, hashImages, purchaseKey, toPaidAnswer } from './stored-answers.js';
+import { hashImages } from '../providers/question-hash.js';
+import { type AnsweredCall, purchaseKey, toPaidAnswer } from './stored-answers.js';
 
 /** For whom a job's calls are made. */
 export interface JobCallContext {

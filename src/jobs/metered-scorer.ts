@@ -10,13 +10,14 @@ import { type CallLimits, type CallRange, cutIntoCalls } from '../providers/call
 import type { Circuit } from '../providers/circuit.js';
 import { mapConcurrent } from '../providers/map-concurrent.js';
 import type { Provider } from '../providers/provider.js';
+import { hashQuestion, modelOf } from '../providers/question-hash.js';
 import type { EmbeddedImages } from './embedded-images.js';
 import { JobCalls } from './job-calls.js';
 import { HandedBackError, persistentCall } from './persistent-call.js';
 import { probeCall } from './probe-call.js';
 import type { ScoredImages } from './scored-images.js';
 import { answerSetOf, type ScoredPrompts } from './scored-prompts.js';
-import { type AnsweredCall, hashCall, type StoredAnswers } from './stored-answers.js';
+import type { AnsweredCall, StoredAnswers } from './stored-answers.js';
 
 export interface MeteredScorerOptions {
   jobId: string;
@@ -206,7 +207,7 @@ export class MeteredScorer {
     const { images, provider, texts } = this.options;
     const whole = { prompts, images: images[imageSet].images, classes: texts.classes };
     const question = questionOf(call, whole);
-    const hash = hashCall(`${provider.protocol} ${provider.remoteModel}`, question);
+    const hash = hashQuestion(modelOf(provider), question);
     return { ...question, generation: this.generation, chunk: call.chunk, hash };
   }
 }

@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
 import type { Database } from '../db/client.js';
 import type { PaidAnswer } from '../ledger/reservation.js';
 import type { Question } from '../providers/ask.js';
-import type { Provider, ProviderImage } from '../providers/provider.js';
+import type { Provider } from '../providers/provider.js';
 
 const LARGEST_KEPT_ANSWER = 256 * 1024 * 1024;
 
@@ -75,23 +74,4 @@ export function purchaseKey(
 
 export function purchasePrefix(jobId: string, { accountFingerprint }: Provider, generation: number): string {
   return `${jobId}/${accountFingerprint}/${generation}/`;
-}
-
-/** @param model protocol and name of the model; not its address, which changes with a restart */
-export function hashCall(model: string, { prompts, images, classes }: Question): Uint8Array<ArrayBuffer> {
-  const hash = createHash('sha256');
-  const { values, templates } =
-    prompts.kind === 'context'
-      ? { values: prompts.values, templates: [] }
-      : { values: null, templates: prompts.templates };
-  if (values) hash.update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-  const texts = values ? [] : [templates, classes.descriptions ?? null];
-  hash.update(JSON.stringify([model, images.map(({ sha256 }) => sha256), classes.names, ...texts]));
-  return new Uint8Array(hash.digest());
-}
-
-/** Of a call that embeds images. @param space all that decides their embeddings */
-export function hashImages(space: string, images: ProviderImage[]): Uint8Array<ArrayBuffer> {
-  const hash = createHash('sha256').update(JSON.stringify([space, images.map(({ sha256 }) => sha256)]));
-  return new Uint8Array(hash.digest());
 }

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { RepeatableRequests } from '../adapters/repeatable-requests.js';
 import type { Database } from '../db/client.js';
 import { ImageEmbeddings } from '../embeddings/image-embeddings.js';
 import type { Ledger } from '../ledger/ledger.js';
@@ -25,6 +26,11 @@ export function startUpkeep(
     ['providers that jobs wait for', () => mending.probeProviders()],
     ['calls of lost processes stay counted', () => ledger.leaveUnknownOlderThan(LOST_AFTER_MINUTES)],
     ['training states of jobs that ended long ago were dropped', () => discardOldTrainingStates(database)],
+    [
+      'answers to repeatable requests',
+      // Every one in the end, which is nothing to be told of.
+      () => new RepeatableRequests(database, log).dropOld().then(() => undefined),
+    ],
     ['embeddings of images that are long paid for were dropped', () => new ImageEmbeddings(database).dropOld()],
   ];
   const mend = async () => {

@@ -46,11 +46,12 @@ function challengeOf({ code }: AuthenticationError): string {
 }
 
 /**
- * OpenAI's SDKs repeat 409 and everything from 500 on by themselves, unless this is said. A conflict stays one, and a
- * provider call that may have been billed would be paid for again.
+ * OpenAI's SDKs repeat 409 and everything from 500 on by themselves, unless this is said. A conflict stays one, unless it says
+ * until when, and a provider call that may have been billed would be paid for again.
  */
 function mustNotBeRepeated(error: CraftError): boolean {
-  return error.status === 409 || (error instanceof ProviderCallError && error.billing !== 'unbilled');
+  if (error.status === 409) return error.retryAfterSeconds === undefined;
+  return error instanceof ProviderCallError && error.billing !== 'unbilled';
 }
 
 /** Answers what is not even HTTP, in the same form, and hangs up. */

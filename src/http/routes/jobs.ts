@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { budgetChangeSchema, toBudgetChange } from '../../jobs/budget-change.js';
 import { jobRequestSchema } from '../../jobs/job-request.js';
-import { errorResponses, pageQuery, toList } from '../schemas/common.js';
+import { errorResponses, pageQuery, repeatableHeaders, toList } from '../schemas/common.js';
 import { jobListQuery } from '../schemas/job-list-query.js';
 import {
   checkpointListSchema,
@@ -33,14 +33,7 @@ export const jobRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
         querystring: z.object({
           dry_run: z.enum(['true', 'false']).default('false').describe('true: answer the plan and create nothing.'),
         }),
-        headers: z.looseObject({
-          'idempotency-key': z
-            .string()
-            .min(1)
-            .max(255)
-            .optional()
-            .describe('A repetition with the same key answers the job of the first request.'),
-        }),
+        headers: repeatableHeaders('A repetition with the same key answers the job of the first request.'),
         body: jobRequestSchema,
         response: { 200: z.union([jobSchema, dryRunSchema]), ...errorResponses },
       },

@@ -1,7 +1,8 @@
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { MOST_PREDICTION_VIEWS } from '../../adapters/predictor.js';
+import type { RepeatableCalls } from '../../adapters/repeatable-requests.js';
 import { type CheckedImage, checkImageBytes, decodeImageInputs, PixelCount } from '../../datasets/image-input.js';
 import { DEFAULT_DATASET_LIMITS, type ImageLimits } from '../../datasets/limits.js';
 import { InvalidRequestError } from '../../errors.js';
@@ -18,7 +19,7 @@ import {
   toPrediction,
   zeroShotBodySchema,
 } from '../schemas/adapters.js';
-import { errorResponses } from '../schemas/common.js';
+import { errorResponses, repeatableHeaders } from '../schemas/common.js';
 import type { Services } from '../services.js';
 
 const multipartForm = z.strictObject({
@@ -45,11 +46,30 @@ const multipartImages = z.object({
 
 const limits: ImageLimits = DEFAULT_DATASET_LIMITS;
 
+const headers = repeatableHeaders(
+  'A repetition with the same key within 24 hours gets the first answer (with Idempotent-Replayed: true), and pays for nothing; after a failure, only for what was not answered yet. After an answer of the provider that was of no use (provider_answer_invalid) take a new key. A prediction with a key shares no provider calls with others.',
+);
+
 export const predictionRoutes: FastifyPluginAsyncZod<{ services: Services; maxPredictBytes: number }> = async (
   app,
   { services, maxPredictBytes },
 ) => {
-  const { predictor, providers } = services;
+  const { predictor, providers, repeatable } = services;
+
+  /** @param content all that decides the answer */
+  async function answerOnce<Answer extends object>(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    content: unknown,
+    work: (calls?: RepeatableCalls) => Promise<Answer>,
+  ): Promise<Answer> {
+    const { 'idempotency-key': key } = request.headers as { 'idempotency-key'?: string };
+    if (key === undefined) return work();
+    const { apiKeyId } = request.caller;
+    const { answer, isRepeated } = await repeatable.answer({ apiKeyId, key, content }, work);
+    if (isRepeated) reply.header('idempotent-replayed', 'true');
+    return answer;
+  }
 
   app.post(
     '/adapters/:adapter_id/predict',
@@ -62,15 +82,18 @@ export const predictionRoutes: FastifyPluginAsyncZod<{ services: Services; maxPr
         summary: 'Predict the classes of images',
         description: `1 to ${MAX_PREDICT_IMAGES} images; one image query each, or one for each view; equal ones are asked about once. JSON with data URIs, or multipart with files. Predictions at the same time share provider calls, and usage is what of them is this one's share.`,
         params: z.object({ adapter_id: z.string().max(200) }),
+        headers,
         response: { 200: predictionSchema, ...errorResponses },
       },
     },
-    async (request) => {
+    async (request, reply) => {
       const id = request.params.adapter_id;
       const hasBeenRead = predictor.expect(id);
       const { images, ...options } = await readPredictRequest(request, maxPredictBytes).finally(hasBeenRead);
       const { apiKeyId } = request.caller;
-      return toPrediction(id, await predictor.predict(id, images, { ...options, apiKeyId }));
+      return answerOnce(request, reply, ['predict', id, hashesOf(images), options], async (repeatable) =>
+        toPrediction(id, await predictor.predict(id, images, { ...options, apiKeyId, repeatable })),
+      );
     },
   );
 
@@ -84,18 +107,21 @@ export const predictionRoutes: FastifyPluginAsyncZod<{ services: Services; maxPr
         summary: 'What the black box says by itself, without any training',
         description: 'For comparison with an adapter. One image query for each image.',
         params: z.object({ provider_id: z.string().max(128) }),
+        headers,
         body: zeroShotBodySchema,
         response: { 200: predictionSchema, ...errorResponses },
       },
     },
-    async (request) => {
+    async (request, reply) => {
       const { provider_id: id } = request.params;
       const { images, labels, template, top_k: topK } = request.body;
       const provider = await providers.get(id);
       const checked = await decodeImages(images);
       const { apiKeyId } = request.caller;
-      const answer = await predictor.zeroShot(id, checked, { labels, template, topK, apiKeyId });
-      return toPrediction(provider.name, answer);
+      const asked = { labels, template, topK };
+      return answerOnce(request, reply, ['zero_shot', id, hashesOf(checked), asked], async (repeatable) =>
+        toPrediction(provider.name, await predictor.zeroShot(id, checked, { ...asked, apiKeyId, repeatable })),
+      );
     },
   );
 };
@@ -151,6 +177,10 @@ function imagesAsText(): InvalidRequestError {
 
 async function decodeImages(images: string[]): Promise<ProviderImage[]> {
   return (await decodeImageInputs(images, limits)).map(toProviderImage);
+}
+
+function hashesOf(images: ProviderImage[]): string[] {
+  return images.map(({ sha256 }) => sha256);
 }
 
 function toProviderImage(image: CheckedImage): ProviderImage {

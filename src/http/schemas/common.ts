@@ -19,6 +19,11 @@ const errorSchema = z
 /** The error answers that every route can give. */
 export const errorResponses = { '4xx': errorSchema, '5xx': errorSchema };
 
+/** @param what a repetition of the request gets */
+export function repeatableHeaders(what: string) {
+  return z.looseObject({ 'idempotency-key': z.string().min(1).max(255).optional().describe(what) });
+}
+
 const MOST_PER_PAGE = 1000;
 
 export const pageQuery = z.object({

@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { hashCall, hashImages, purchaseKey } from '../../../src/jobs/stored-answers.js';
+import { purchaseKey } from '../../../src/jobs/stored-answers.js';
 import type { Question } from '../../../src/providers/ask.js';
 import type { Provider, ProviderImage } from '../../../src/providers/provider.js';
+import { hashQuestion } from '../../../src/providers/question-hash.js';
 
 const IMAGES: ProviderImage[] = ['aa', 'bb'].map((sha256) => ({ sha256, size: 1, bytes: async () => Buffer.of(1) }));
 const SOFT: Question = {
@@ -13,61 +13,16 @@ const SOFT: Question = {
 const TEXT: Question = { ...SOFT, prompts: { kind: 'template', count: 2, templates: ['a {}', 'b {}'] } };
 const MODEL = 'open_inference clip';
 
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
-const hashOf = (question: Question, model = MODEL) => hex(hashCall(model, question));
-
-describe('the hash of a call', () => {
-  it('of soft prompts is what it was before there were others, so that a job goes on across an update', () => {
-    const before = createHash('sha256')
-      .update(new Uint8Array(Float32Array.of(1, 2).buffer))
-      .update(JSON.stringify([MODEL, ['aa', 'bb'], ['cat', 'dog']]));
-    expect(hashOf(SOFT)).toBe(before.digest('hex'));
-  });
-
-  it('reads soft prompts from within a larger buffer', () => {
-    const values = Float32Array.of(9, 1, 2, 9).subarray(1, 3);
-    expect(hashOf({ ...SOFT, prompts: { kind: 'context', count: 1, values } })).toBe(hashOf(SOFT));
-  });
-
-  it('is another for everything that is asked', () => {
-    const questions: [Question, string?][] = [
-      [SOFT],
-      [SOFT, 'open_inference other'],
-      [{ ...SOFT, images: IMAGES.toReversed() }],
-      [{ ...SOFT, classes: { names: ['dog', 'cat'] } }],
-      [{ ...SOFT, prompts: { kind: 'context', count: 1, values: Float32Array.of(1, 3) } }],
-      [TEXT],
-      [{ ...TEXT, prompts: { kind: 'template', count: 2, templates: ['b {}', 'a {}'] } }],
-      [{ ...TEXT, classes: { names: ['cat', 'dog'], descriptions: ['purrs', null] } }],
-      [{ ...TEXT, classes: { names: ['cat', 'dog'], descriptions: [null, 'purrs'] } }],
-      [{ ...TEXT, images: [] }],
-    ];
-    const hashes = questions.map(([question, model]) => hashOf(question, model));
-    expect(new Set(hashes).size).toBe(questions.length);
-    expect(questions.map(([question, model]) => hashOf(question, model))).toEqual(hashes);
-  });
-
-  it('of images depends on the model and on each image', () => {
-    const hashes = [
-      hashImages(MODEL, IMAGES),
-      hashImages('embeddings clip', IMAGES),
-      hashImages(MODEL, IMAGES.slice(1)),
-      hashImages(MODEL, IMAGES.toReversed()),
-    ].map(hex);
-    expect(new Set(hashes).size).toBe(hashes.length);
-  });
-});
-
 describe('the key of a purchase', () => {
   const provider = { accountFingerprint: 'abc' } as Provider;
-  const call = { generation: 3, chunk: 1, hash: hashCall(MODEL, SOFT) };
+  const call = { generation: 3, chunk: 1, hash: hashQuestion(MODEL, SOFT) };
   const key = (changes: Partial<typeof call> = {}, useless = 0, at = provider) =>
     purchaseKey('ftjob-1', at, { ...call, ...changes }, useless);
 
   it('is the same for the same call, and another for another question, place, account or useless answer', () => {
-    expect(key()).toBe(`ftjob-1/abc/3/1/${hashOf(SOFT).slice(0, 16)}`);
+    expect(key()).toBe(`ftjob-1/abc/3/1/${Buffer.from(call.hash).toString('hex').slice(0, 16)}`);
     const others = [
-      key({ hash: hashCall(MODEL, TEXT) }),
+      key({ hash: hashQuestion(MODEL, TEXT) }),
       key({ generation: 4 }),
       key({ chunk: 2 }),
       key({}, 1),
