@@ -13,6 +13,7 @@ export async function registerCrossOrigin(app: FastifyInstance, origins: '*' | s
       'x-request-id',
       'retry-after',
       'x-should-retry',
+      'idempotent-replayed',
       'x-ratelimit-limit',
       'x-ratelimit-remaining',
       'x-ratelimit-reset',
