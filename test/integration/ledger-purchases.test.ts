@@ -90,6 +90,31 @@ describe('a purchase that is asked for again', () => {
     expect(await counted()).toEqual([10, 10]);
   });
 
+  it('is another purchase then also where its process died before it was closed', async () => {
+    const lost = await fixture.ledger.reserve(request('a', 10));
+    await query(
+      fixture.db.connectionString,
+      `UPDATE ledger_reservations SET created_at = now() - interval '55 minutes' WHERE id = $1`,
+      [String(lost.id)],
+    );
+    const again = await fixture.ledger.reserve(request('a', 10));
+    expect(again.id).not.toBe(lost.id);
+    expect(await counted()).toEqual([0, 20]);
+    await fixture.ledger.settle(again);
+    await fixture.ledger.leaveUnknown(lost, 'process_lost');
+    expect(await counted()).toEqual([20, 0]);
+    // By a limit that has no room for it, nothing is sent.
+    await fixture.ledger.changeLimits(fixture.jobId, { imageQueries: 35 });
+    const third = await fixture.ledger.reserve(request('b', 10));
+    await query(
+      fixture.db.connectionString,
+      `UPDATE ledger_reservations SET created_at = now() - interval '55 minutes' WHERE id = $1`,
+      [String(third.id)],
+    );
+    await expect(fixture.ledger.reserve(request('b', 10))).rejects.toMatchObject({ code: 'budget_exhausted' });
+    expect(await counted()).toEqual([20, 10]);
+  });
+
   it('is not taken for one of a lost process because its first attempt was long ago', async () => {
     const first = await fixture.ledger.reserve(request('a', 10));
     await fixture.ledger.leaveUnknown(first, 'timeout');
