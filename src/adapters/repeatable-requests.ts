@@ -108,7 +108,7 @@ class Claim implements RepeatableCalls {
   }
 
   async answer<Answer extends object>(work: (calls: RepeatableCalls) => Promise<Answer>): Promise<Answer> {
-    const renewal = setInterval(() => void this.tried(this.hold(this.leaseMs)), this.leaseMs / 3);
+    const renewal = setInterval(() => void this.tried(this.hold()), this.leaseMs / 3);
     try {
       const answer = await work(this);
       // Where that fails the answer is still there for this caller.
@@ -149,10 +149,10 @@ class Claim implements RepeatableCalls {
     );
   }
 
-  private async hold(milliseconds: number): Promise<void> {
+  private async hold(): Promise<void> {
     const { apiKeyId, key, claimedBy } = this.id;
     await this.database.$executeRaw`
-      UPDATE idempotent_requests SET claimed_until = now() + make_interval(secs => ${milliseconds / 1000})
+      UPDATE idempotent_requests SET claimed_until = now() + make_interval(secs => ${this.leaseMs / 1000})
         WHERE api_key_id = ${apiKeyId} AND key = ${key} AND claimed_by = ${claimedBy}`;
   }
 
@@ -171,7 +171,11 @@ class Claim implements RepeatableCalls {
   /** Whoever asks again need not wait. What was paid for stays; where nothing was, the key is as if it had never been used. */
   private async giveUp(): Promise<void> {
     await this.database.idempotentRequest.deleteMany({ where: { ...this.id, calls: { none: {} } } });
-    await this.hold(-1);
+    // Nobody's from now on: a renewal that is still under way finds nothing.
+    await this.database.idempotentRequest.updateMany({
+      where: this.id,
+      data: { claimedBy: null, claimedUntil: new Date(0) },
+    });
   }
 
   private async tried(step: Promise<unknown>): Promise<void> {

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -270,6 +271,36 @@ describe('RepeatableRequests', () => {
     finish({ first: true });
     expect(await frozen).toMatchObject({ answer: { first: true } });
     expect((await row())!.response).toEqual({ second: true });
+  });
+
+  it('is let go at once after a failure, also where a sign of life is still on its way then', async () => {
+    const { database } = service.core;
+    let statements = 0;
+    const slow = new Proxy(database, {
+      get(target, name) {
+        if (name !== '$executeRaw') return Reflect.get(target, name);
+        return async (...args: Parameters<typeof database.$executeRaw>) => {
+          // The first one takes the claim.
+          if (++statements === 2) await sleep(600);
+          return target.$executeRaw(...args);
+        };
+      },
+    });
+    const requests = new RepeatableRequests(slow, log, { leaseMs: 3000, patienceMs: 300 });
+    const hash = new Uint8Array(32);
+    const failing = requests.answer(request('failing'), async (calls) => {
+      const usage = { promptEvaluations: 1, imageQueries: 1, requests: 1, costMicroUsd: 0 };
+      await calls.keep(0, hash, { answer: new Float32Array([1.5]), usage });
+      await sleep(1300);
+      throw new Error('no');
+    });
+    await expect(failing).rejects.toThrow('no');
+    await sleep(600);
+    expect(statements).toBeGreaterThan(1);
+    const again = await requests.answer(request('failing'), async (calls) => ({
+      known: [...(await calls.find(0, hash))!.answer],
+    }));
+    expect(again).toEqual({ answer: { known: [1.5] }, isRepeated: false });
   });
 
   it('forgets answers when they expire, and those of jobs never', async () => {
