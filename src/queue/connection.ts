@@ -102,7 +102,8 @@ function postgresOptions(connectionString: string, poolSize: number) {
   const { schema, ...session } = openSession(connectionString);
   return {
     ...session,
-    schema: schema === undefined ? 'bullmq' : `${schema}_bullmq`,
+    // Many connection strings name the schema that is meant anyway: the processes of one database have one queue.
+    schema: schema === undefined || schema === 'public' ? 'bullmq' : `${schema}_bullmq`,
     migrate: true,
     max: poolSize,
     keepAlive: true,

@@ -1,4 +1,8 @@
+import pino from 'pino';
 import { expect, it, vi } from 'vitest';
+import { withSchema } from '../../src/db/connection-string.js';
+import { openQueueConnection, openTrainingQueue } from '../../src/queue/queue.js';
+import { emptyDatabase, query } from '../helpers/postgres.js';
 import { deferred, describeQueue, SOON } from '../helpers/queue.js';
 
 describeQueue('the training queue', (context) => {
@@ -135,4 +139,18 @@ describeQueue('the training queue', (context) => {
     expect([...seen].sort()).toEqual([...ids].sort());
     expect(most).toEqual([3, 1]);
   });
+});
+
+it('is where it always was for those who name the schema public, as others do who leave it out', async () => {
+  const connectionString = await emptyDatabase();
+  const named = { connectionString: withSchema(connectionString, 'public'), installation: 'test' };
+  const log = pino({ level: 'silent' });
+  const queue = await openTrainingQueue(openQueueConnection(named), log);
+  await queue.add('ftjob-a');
+  await queue.close();
+  const schemas = await query(connectionString, `SELECT nspname FROM pg_namespace WHERE nspname LIKE '%bullmq'`);
+  expect(schemas).toEqual([{ nspname: 'bullmq' }]);
+  const other = await openTrainingQueue(openQueueConnection({ connectionString, installation: 'test' }), log);
+  expect(await other.has('ftjob-a')).toBe(true);
+  await other.close();
 });
