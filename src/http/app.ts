@@ -74,11 +74,12 @@ export async function buildApp(services: Services, options: AppOptions): Promise
   app.removeContentTypeParser('text/plain');
   registerErrorReplies(app);
   registerUnknownRoutes(app);
-  registerBodyRules(app);
   registerDraining(app);
 
   await app.register(helmet, { contentSecurityPolicy: false });
   await registerCrossOrigin(app, options.corsOrigins);
+  // After the headers that let a page read what these refuse.
+  registerBodyRules(app);
   await app.register(multipart, {
     throwFileSizeLimit: true,
     // The data set store has the better error for a large upload, so it meets its limit first.

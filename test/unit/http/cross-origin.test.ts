@@ -1,8 +1,12 @@
 import Fastify from 'fastify';
+import { pino } from 'pino';
 import { expect, it } from 'vitest';
+import { TrustedProxies } from '../../../src/access/trusted-proxies.js';
 import { AuthenticationError } from '../../../src/errors.js';
+import { buildApp } from '../../../src/http/app.js';
 import { registerCrossOrigin } from '../../../src/http/plugins/cross-origin.js';
 import { registerErrorReplies } from '../../../src/http/plugins/error-replies.js';
+import type { Services } from '../../../src/http/services.js';
 
 const APP = 'https://app.example.com';
 
@@ -38,7 +42,8 @@ it('pages of an origin that is named may call, and read what an error says', asy
   const refused = await app.inject(call(APP));
   expect(refused.statusCode).toBe(401);
   expect(refused.headers['access-control-allow-origin']).toBe(APP);
-  expect(refused.headers['access-control-expose-headers']).toContain('retry-after');
+  const exposed = refused.headers['access-control-expose-headers'];
+  for (const name of ['retry-after', 'idempotent-replayed']) expect(exposed).toContain(name);
   // Keys are sent by the page itself; what a browser sends by itself is not asked for.
   expect(refused.headers['access-control-allow-credentials']).toBeUndefined();
 });
@@ -57,6 +62,23 @@ it('pages of other origins may not', async () => {
 it('* lets pages of all origins call', async () => {
   const app = await appFor('*');
   expect((await app.inject(preflight('https://any.example'))).headers['access-control-allow-origin']).toBe('*');
+});
+
+it('a page reads also why its body was refused before anybody looked at the route', async () => {
+  const app = await buildApp({} as Services, {
+    version: '0',
+    logger: pino({ level: 'silent' }),
+    maxUploadBytes: 1,
+    maxPredictBytes: 1,
+    rateLimitPerMinute: 100,
+    corsOrigins: [APP],
+    trustedProxies: TrustedProxies.parse(''),
+  });
+  const headers = { origin: APP, 'content-type': 'application/json', 'content-encoding': 'gzip' };
+  const refused = await app.inject({ method: 'POST', url: '/v1/providers', headers, payload: 'x' });
+  expect(refused.statusCode).toBe(415);
+  expect(refused.headers['access-control-allow-origin']).toBe(APP);
+  await app.close();
 });
 
 it('without origins nothing is said', async () => {
