@@ -33,9 +33,9 @@ export class TrustedProxies {
 
 function parseNetwork(entry: string): Network {
   if (ipaddr.IPv4.isValidFourPartDecimal(entry)) return [ipaddr.IPv4.parse(entry), 32];
-  if (ipaddr.IPv6.isValid(entry)) return [ipaddr.IPv6.parse(entry), 128];
+  if (ipaddr.IPv6.isValid(entry)) return asIPv4(ipaddr.IPv6.parse(entry), 128);
   if (ipaddr.IPv4.isValidCIDRFourPartDecimal(entry) || ipaddr.IPv6.isValidCIDR(entry)) {
-    const [address, bits] = ipaddr.parseCIDR(entry);
+    const [address, bits] = asIPv4(...ipaddr.parseCIDR(entry));
     if (bits > 0) return [address, bits];
     throw new TrustedProxiesError(
       `"${entry}" is everybody: anyone could then say to be anyone. Name the addresses of the proxies alone.`,
@@ -44,4 +44,10 @@ function parseNetwork(entry: string): Network {
   throw new TrustedProxiesError(
     `"${entry}" is no address or range. Use for example 10.1.2.3, 10.0.0.0/8 or fd00::/8, separated by commas.`,
   );
+}
+
+/** As callers' addresses are compared: an IPv4 address is one also where it is written as ::ffff:a.b.c.d. */
+function asIPv4(...[address, bits]: Network): Network {
+  const isMapped = address instanceof ipaddr.IPv6 && address.isIPv4MappedAddress() && bits >= 96;
+  return isMapped ? [address.toIPv4Address(), bits - 96] : [address, bits];
 }

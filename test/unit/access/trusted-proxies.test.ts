@@ -8,6 +8,9 @@ describe('TrustedProxies', () => {
     ['127.0.0.1', '127.0.0.1', true],
     ['127.0.0.1', '::ffff:127.0.0.1', true],
     ['127.0.0.1', '127.0.0.2', false],
+    ['::ffff:10.1.2.3', '10.1.2.3', true],
+    ['::ffff:10.0.0.0/104', '::ffff:10.9.8.7', true],
+    ['::ffff:10.0.0.0/104', '11.0.0.1', false],
     ['10.0.0.0/8, fd00::/8', '10.9.8.7', true],
     ['10.0.0.0/8, fd00::/8', 'fd00::1', true],
     ['10.0.0.0/8, fd00::/8', '11.0.0.1', false],
@@ -29,7 +32,7 @@ describe('TrustedProxies', () => {
     },
   );
 
-  it.each(['0.0.0.0/0', '::/0'])('refuses %s, because limits by address could be evaded', (everybody) => {
+  it.each(['0.0.0.0/0', '::/0', '::ffff:0.0.0.0/96'])('refuses %s, because limits by address could be evaded', (everybody) => {
     expect(() => TrustedProxies.parse(everybody)).toThrow(/is everybody/);
   });
 });
