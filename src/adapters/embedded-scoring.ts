@@ -39,17 +39,20 @@ export async function embeddedLogits(
     sizes,
     limits,
     classCount,
+    owner = randomUUID(),
   }: {
     provider: EmbeddingProvider;
     images: ProviderImage[];
     sizes: number[];
     limits: CallLimits;
     classCount: number;
+    /** In whose name images are claimed; one of its own where it is left out. */
+    owner?: string;
   },
   texts: () => Float32Array | Promise<Float32Array>,
 ): Promise<{ logits: Float32Array; embeddings: Float32Array }> {
   const wanted = { images, sizes, limits, concurrency: provider.limits.concurrency };
-  const claimant = { owner: randomUUID(), patienceMs: PATIENCE_MS };
+  const claimant = { owner, patienceMs: PATIENCE_MS };
   await store.bring(provider, wanted, claimant, async (call) => {
     await meter.send(call.chunk, amountsOfImages(provider, call.images.length), {
       async send(options) {

@@ -83,6 +83,7 @@ export async function scoreImages(ledger: Ledger, embeddings: ImageEmbeddings, o
             sizes: sentSizes(provider.capabilities, images),
             limits: imageLimits,
             classCount: order.classes.names.length,
+            owner: order.repeatable?.owner,
           },
           () => order.textEmbeddings ?? texts(),
         )

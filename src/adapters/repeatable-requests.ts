@@ -22,6 +22,8 @@ export interface AnsweredCall {
 
 /** The provider calls of one request: those that an earlier attempt at it was answered are not paid for again. */
 export interface RepeatableCalls {
+  /** Names the request, whoever answers it: what one that died has claimed is the next one's. */
+  readonly owner: string;
   /** Names the purchase of a call: the same for every repetition of the request, another for everything else. */
   purchaseKey(call: { accountId: string; accountFingerprint: string; hash: Uint8Array }): string;
   find(chunk: number, hash: Uint8Array<ArrayBuffer>): Promise<AnsweredCall | null>;
@@ -87,12 +89,16 @@ export class RepeatableRequests {
 
 /** This process's claim to be the one that answers a request. */
 class Claim implements RepeatableCalls {
+  readonly owner: string;
+
   constructor(
     private readonly database: Database,
     private readonly id: { apiKeyId: string; key: string; claimedBy: string },
     private readonly leaseMs: number,
     private readonly log: Logger,
-  ) {}
+  ) {
+    this.owner = named([id.apiKeyId, id.key]);
+  }
 
   /** @returns whether nobody has answered the request, or is about to */
   async take(requestHash: Uint8Array): Promise<boolean> {
@@ -125,8 +131,7 @@ class Claim implements RepeatableCalls {
   purchaseKey(call: { accountId: string; accountFingerprint: string; hash: Uint8Array }): string {
     const { apiKeyId, key } = this.id;
     const { accountId, accountFingerprint } = call;
-    const named = sha256([apiKeyId, key, accountId, accountFingerprint, Buffer.from(call.hash).toString('hex')]);
-    return `repeatable/${Buffer.from(named).toString('hex')}`;
+    return named([apiKeyId, key, accountId, accountFingerprint, Buffer.from(call.hash).toString('hex')]);
   }
 
   async find(chunk: number, hash: Uint8Array): Promise<AnsweredCall | null> {
@@ -181,6 +186,10 @@ class Claim implements RepeatableCalls {
   private async tried(step: Promise<unknown>): Promise<void> {
     await step.catch((err) => this.log.warn({ err }, 'a request with an Idempotency-Key could not be noted'));
   }
+}
+
+function named(parts: string[]): string {
+  return `repeatable/${Buffer.from(sha256(parts)).toString('hex')}`;
 }
 
 function sha256(content: unknown): Uint8Array<ArrayBuffer> {

@@ -25,6 +25,7 @@ import {
   uploadImages,
 } from '../helpers/api.js';
 import { firstLine } from '../helpers/postgres-process.js';
+import { ProtocolJobs } from '../helpers/protocol-jobs.js';
 import { API_KEY, type TestService, testService } from '../helpers/service.js';
 
 /** Predictions with an Idempotency-Key are paid for once, however often they are sent. */
@@ -45,6 +46,35 @@ afterEach(() => {
 beforeAll(async () => {
   images = (await exampleImages(3, 4, 'test')).map(({ bytes }) => toDataUri(bytes));
 });
+
+/** Has a process of its own asked, and kills it while the provider works on its first call. */
+async function killedWhileAnswering(service: TestService, path: string, body: object, key: string): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'craft-killed-'));
+  const child = spawn(process.execPath, [PROGRAM, 'api'], {
+    env: {
+      PATH: process.env.PATH,
+      PORT: '0',
+      CRAFT_DATA_DIR: folder,
+      CRAFT_API_KEY: API_KEY,
+      CRAFT_SECRET_KEY: SECRET,
+      DATABASE_URL: service.core.connectionString,
+      CRAFT_ALLOWED_NETWORKS: 'loopback',
+      LOG_LEVEL: 'warn',
+    },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  processes.push(child);
+  const [url] = /http:\S+/.exec(await firstLine(child))!;
+  await misbehave(service, { hold_after: 0 });
+  const headers = { authorization: `Bearer ${API_KEY}`, 'content-type': 'application/json', 'idempotency-key': key };
+  const lost = fetch(url + path, { method: 'POST', headers, body: JSON.stringify(body) });
+  lost.catch(() => {});
+  await until(async () => service.provider.misbehaviour.status().held > 0);
+  child.kill('SIGKILL');
+  await expect(lost).rejects.toThrow();
+  await misbehave(service);
+  await rm(folder, { recursive: true });
+}
 
 describe.each([
   ['honours keys', true],
@@ -141,6 +171,21 @@ describe.each([
     await service.finished(id);
   });
 
+  it('one whose process is killed while images are embedded is answered by another', async () => {
+    const key = newKey();
+    const jobs = new ProtocolJobs(service, file);
+    const settings = idempotency ? { idempotency: {} } : {};
+    const where = `/v1/providers/${await jobs.register('embeddings', 'killed', settings)}/zero_shot`;
+    const labels = ['flag', 'plant'];
+    await jobs.reset();
+    await killedWhileAnswering(service, where, { images: images.slice(0, 2), labels }, key);
+    const { usage } = await ok<{ usage: Counts }>(send(key, images.slice(0, 2), { labels }, where));
+    expect(usage.image_queries).toBe(2);
+    const { image_queries, text_embeddings } = await jobs.served();
+    expect(image_queries).toBeLessThanOrEqual(idempotency ? 2 : 4);
+    expect(text_embeddings).toBe(2);
+  });
+
   it('a request that was refused may be corrected under its key', async () => {
     const key = newKey();
     expect(await errorOf(await send(key, images.slice(0, 1), { views: 2 }), 400)).toMatchObject({ param: 'views' });
@@ -179,32 +224,8 @@ describe.each([
 
   it('one whose process is killed while the provider answers is answered by another', async () => {
     const key = newKey();
-    const folder = await mkdtemp(join(tmpdir(), 'craft-killed-'));
-    const child = spawn(process.execPath, [PROGRAM, 'api'], {
-      env: {
-        PATH: process.env.PATH,
-        PORT: '0',
-        CRAFT_DATA_DIR: folder,
-        CRAFT_API_KEY: API_KEY,
-        CRAFT_SECRET_KEY: SECRET,
-        DATABASE_URL: service.core.connectionString,
-        CRAFT_ALLOWED_NETWORKS: 'loopback',
-        LOG_LEVEL: 'warn',
-      },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    processes.push(child);
-    const [url] = /http:\S+/.exec(await firstLine(child))!;
     const before = await served(service);
-    await misbehave(service, { hold_after: 0 });
-    const headers = { authorization: `Bearer ${API_KEY}`, 'content-type': 'application/json', 'idempotency-key': key };
-    const lost = fetch(url + path, { method: 'POST', headers, body: JSON.stringify({ images: images.slice(0, 2) }) });
-    lost.catch(() => {});
-    await until(async () => service.provider.misbehaviour.status().held > 0);
-    child.kill('SIGKILL');
-    await expect(lost).rejects.toThrow();
-    await misbehave(service);
-    await rm(folder, { recursive: true });
+    await killedWhileAnswering(service, path, { images: images.slice(0, 2) }, key);
     const { usage } = await ok<{ usage: Counts }>(send(key, images.slice(0, 2)));
     expect(usage.image_queries).toBe(2);
     const spent = (await served(service)).image_queries - before.image_queries;
