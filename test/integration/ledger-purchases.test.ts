@@ -137,6 +137,15 @@ describe('a purchase that is asked for again', () => {
     expect(await fixture.ledger.settle(again)).toBe(true);
   });
 
+  it('is closed by its newest attempt, also where the closing of an older one comes with it', async () => {
+    const first = await fixture.ledger.reserve(request('a', 10));
+    const again = await fixture.ledger.reserve(request('a', 10));
+    fixture.ledger.settleLater(first, {});
+    fixture.ledger.settleLater(again, { billed: { imageQueries: 7, requests: 1, costMicroUsd: 0 } });
+    expect(await counted()).toEqual([7, 0]);
+    expect(await row(again)).toMatchObject({ state: 'settled', attempt: 2 });
+  });
+
   it('twice at the same time is drawn once', async () => {
     const both = await Promise.all([
       fixture.ledger.reserve(request('a', 10)),
