@@ -171,6 +171,25 @@ describe.each([
     await service.finished(id);
   });
 
+  it('one that its process is late with is answered by whoever takes it over, and by the late one', async () => {
+    const key = newKey();
+    const of = images.slice(0, 2);
+    const [before, { used: usedBefore }] = [await served(service), await imageQueries()];
+    await misbehave(service, { hold_after: 0 });
+    const held = () => service.provider.misbehaviour.status().held;
+    const late = send(key, of);
+    await until(async () => held() === 1);
+    await service.core.database.idempotentRequest.updateMany({ where: { key }, data: { claimedUntil: new Date(0) } });
+    const next = send(key, of);
+    await until(async () => held() === 2);
+    await misbehave(service);
+    expect(await ok(late)).toEqual(await ok(next));
+    const asked = (await served(service)).image_queries - before.image_queries;
+    expect(asked).toBe(idempotency ? 2 : 4);
+    const { used, reserved } = await imageQueries();
+    expect([used - usedBefore, reserved]).toEqual([asked, 0]);
+  });
+
   it('one whose process is killed while images are embedded is answered by another', async () => {
     const key = newKey();
     const jobs = new ProtocolJobs(service, file);
