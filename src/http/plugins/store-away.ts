@@ -2,6 +2,8 @@ import { CraftError } from '../../errors.js';
 
 /** Prisma: not reached, not in time, connection closed, no connection or transaction free in time, too many connections. */
 const PRISMA_CODES = ['P1001', 'P1002', 'P1008', 'P1017', 'P2024', 'P2028', 'P2037'];
+/** Of Prisma's driver. */
+const DRIVER_KINDS = ['DatabaseNotReachable', 'ConnectionClosed', 'SocketTimeout', 'TooManyConnections'];
 /** Postgres' own: connection lost, server stopping or starting, too many connections; and the system's. */
 const CODES =
   /^(08...|57P0[1-5]|53300|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)$/;
@@ -20,12 +22,23 @@ export function storeAwayError(error: unknown): CraftError | null {
   });
 }
 
+interface DriverCause {
+  kind?: unknown;
+  originalCode?: unknown;
+}
+
 function isStoreAway(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  const { code, cause } = error as { code?: unknown; cause?: { originalCode?: unknown; kind?: unknown } };
   if (error.name === 'MaxRetriesPerRequestError') return true;
-  if (['DatabaseNotReachable', 'ConnectionClosed', 'TooManyConnections'].includes(String(cause?.kind))) return true;
-  return [code, cause?.originalCode].some(
+  // Of statements of our own Prisma says only within that they failed because Postgres was away.
+  const { code, cause, meta } = error as {
+    code?: unknown;
+    cause?: DriverCause;
+    meta?: { driverAdapterError?: { cause?: DriverCause } };
+  };
+  const causes = [cause, meta?.driverAdapterError?.cause];
+  if (causes.some((known) => DRIVER_KINDS.includes(String(known?.kind)))) return true;
+  return [code, ...causes.map((known) => known?.originalCode)].some(
     (known) => typeof known === 'string' && (PRISMA_CODES.includes(known) || CODES.test(known)),
   );
 }

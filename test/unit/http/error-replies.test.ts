@@ -10,6 +10,10 @@ import { type Billing, ProviderCallError } from '../../../src/providers/provider
 const callFailed = (billing: Billing) =>
   new ProviderCallError({ code: 'provider_timeout', message: 'Late.', billing, retryable: true });
 
+/** As Prisma tells of a statement of ours that failed. */
+const failedStatement = (cause: object) =>
+  Object.assign(new Error('Raw query failed.'), { code: 'P2010', meta: { driverAdapterError: { cause } } });
+
 describe('error replies', () => {
   it.each<[string, Error, string | undefined]>([
     ['a conflict', new ConflictError({ code: 'c', message: 'm' }), 'false'],
@@ -57,22 +61,27 @@ describe('a request that meets a store that is away', () => {
   };
 
   it('is told to come back', async () => {
-    const away = await createPrismaClient({ connectionString: 'postgresql://u:p@127.0.0.1:1/d' })
-      .job.findMany()
-      .catch((error: Error) => error);
+    const database = createPrismaClient({ connectionString: 'postgresql://u:p@127.0.0.1:1/d' });
+    const away = await database.job.findMany().catch((error: Error) => error);
+    const awayFromStatement = await database.$executeRaw`SELECT 1`.catch((error: Error) => error);
+    const cut = failedStatement({ kind: 'postgres', originalCode: '57P01' });
     const stopping = Object.assign(new Error('terminating connection'), { code: '57P01' });
     const redis = new Redis('redis://127.0.0.1:1', { maxRetriesPerRequest: 0 });
     redis.on('error', () => {});
     const queueAway = await redis.ping().catch((error: Error) => error);
     redis.disconnect();
-    for (const error of [away, stopping, queueAway]) {
+    for (const error of [away, awayFromStatement, cut, stopping, queueAway]) {
       expect(await answerTo(error as Error)).toEqual({ statusCode: 503, retryAfter: '5' });
     }
   });
 
   it('is not what a bug is taken for', async () => {
     const bug = Object.assign(new Error('column is missing'), { code: '42703' });
-    for (const error of [bug, new TypeError('x is not a function')]) {
+    for (const error of [
+      bug,
+      failedStatement({ kind: 'postgres', originalCode: '42703' }),
+      new TypeError('not a function'),
+    ]) {
       expect(await answerTo(error)).toEqual({ statusCode: 500, retryAfter: undefined });
     }
   });
