@@ -7,6 +7,9 @@ const DRIVER_KINDS = ['DatabaseNotReachable', 'ConnectionClosed', 'SocketTimeout
 /** Postgres' own: connection lost, server stopping or starting, too many connections; and the system's. */
 const CODES =
   /^(08...|57P0[1-5]|53300|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)$/;
+/** Of what Postgres' driver has no code for: hung up on, no connection in time. */
+const MESSAGES =
+  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Query read timeout)/;
 
 /**
  * What a request is told that met Postgres or the queue's store while it was away; null where that was not it. What goes
@@ -29,7 +32,7 @@ interface DriverCause {
 
 function isStoreAway(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  if (error.name === 'MaxRetriesPerRequestError') return true;
+  if (error.name === 'MaxRetriesPerRequestError' || MESSAGES.test(error.message)) return true;
   // Of statements of our own Prisma says only within that they failed because Postgres was away.
   const { code, cause, meta } = error as {
     code?: unknown;

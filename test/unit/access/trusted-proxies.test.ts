@@ -32,7 +32,10 @@ describe('TrustedProxies', () => {
     },
   );
 
-  it.each(['0.0.0.0/0', '::/0', '::ffff:0.0.0.0/96'])('refuses %s, because limits by address could be evaded', (everybody) => {
-    expect(() => TrustedProxies.parse(everybody)).toThrow(/is everybody/);
-  });
+  it.each(['0.0.0.0/0', '::/0', '::ffff:0.0.0.0/96'])(
+    'refuses %s, because limits by address could be evaded',
+    (everybody) => {
+      expect(() => TrustedProxies.parse(everybody)).toThrow(/is everybody/);
+    },
+  );
 });

@@ -1,5 +1,7 @@
+import { type AddressInfo, createServer } from 'node:net';
 import Fastify from 'fastify';
 import { Redis } from 'ioredis';
+import pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import { createPrismaClient } from '../../../src/db/client.js';
 import { AuthenticationError, BudgetExceededError, ConflictError, CraftError } from '../../../src/errors.js';
@@ -13,6 +15,12 @@ const callFailed = (billing: Billing) =>
 /** As Prisma tells of a statement of ours that failed. */
 const failedStatement = (cause: object) =>
   Object.assign(new Error('Raw query failed.'), { code: 'P2010', meta: { driverAdapterError: { cause } } });
+
+const failureOf = (work: Promise<unknown>): Promise<Error> =>
+  work.then(
+    () => expect.fail('it was answered'),
+    (error) => error,
+  );
 
 describe('error replies', () => {
   it.each<[string, Error, string | undefined]>([
@@ -72,6 +80,19 @@ describe('a request that meets a store that is away', () => {
     redis.disconnect();
     for (const error of [away, awayFromStatement, cut, stopping, queueAway]) {
       expect(await answerTo(error as Error)).toEqual({ statusCode: 503, retryAfter: '5' });
+    }
+  });
+
+  it('is told so also where the driver of Postgres has words alone for it', async () => {
+    const hangsUp = createServer((socket) => socket.destroy());
+    const isSilent = createServer((socket) => socket.on('error', () => {}));
+    for (const server of [hangsUp, isSilent]) {
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      const { port } = server.address() as AddressInfo;
+      const pool = new pg.Pool({ host: '127.0.0.1', port, user: 'u', max: 1, connectionTimeoutMillis: 100 });
+      const failures = await Promise.all([pool.query('SELECT 1'), pool.query('SELECT 1')].map(failureOf));
+      for (const error of failures) expect(await answerTo(error)).toEqual({ statusCode: 503, retryAfter: '5' });
+      server.close();
     }
   });
 
