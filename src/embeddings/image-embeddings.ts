@@ -34,7 +34,7 @@ export class EmbeddingUnderWayError extends ProviderError {
     super(
       {
         code: 'embedding_under_way',
-        message: 'An image is being embedded for another request. Try again in a few seconds.',
+        message: `An image is being embedded for another request. Try again in a few seconds; should its process have died, it is free ${CLAIM_SECONDS / 60} minutes later at most.`,
         retryAfterSeconds: 5,
       },
       503,

@@ -211,6 +211,15 @@ describe.each([
     await ok(send(key, images.slice(0, 1)));
   });
 
+  it('a key that cannot be one is refused in words', async () => {
+    for (const key of ['', 'k'.repeat(256)]) {
+      expect(await errorOf(await send(key, images.slice(0, 1)), 400)).toMatchObject({
+        param: 'idempotency-key',
+        message: expect.stringContaining('Send 1 to 255 characters'),
+      });
+    }
+  });
+
   it('one that failed half-way pays only for the rest', async () => {
     const { data } = await ok<{ data: { id: string; limits: { images_per_request: number } }[] }>(
       service.request('GET', '/v1/providers'),

@@ -21,7 +21,10 @@ export const errorResponses = { '4xx': errorSchema, '5xx': errorSchema };
 
 /** @param what a repetition of the request gets */
 export function repeatableHeaders(what: string) {
-  return z.looseObject({ 'idempotency-key': z.string().min(1).max(255).optional().describe(what) });
+  const error = 'Send 1 to 255 characters, or leave the header out.';
+  return z.looseObject({
+    'idempotency-key': z.string().min(1, { error }).max(255, { error }).optional().describe(what),
+  });
 }
 
 const MOST_PER_PAGE = 1000;
