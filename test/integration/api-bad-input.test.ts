@@ -982,7 +982,7 @@ const jobs: Bad[] = [
     send: () => service.request('POST', JOBS, quickJob(known.file), { 'idempotency-key': 'x'.repeat(256) }),
     code: 'invalid_parameter',
     param: 'idempotency-key',
-    says: '<=255',
+    says: '1 to 255 characters',
   },
   {
     what: 'dry_run=maybe',
