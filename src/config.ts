@@ -12,15 +12,21 @@ const MIB = 1024 * 1024;
 const positiveInteger = (fallback: number) => z.coerce.number().int().positive().default(fallback);
 const flag = z.enum(['true', 'false', '1', '0']).transform((value) => value === 'true' || value === '1');
 
-const addressPolicy = z.string().transform((list, context) => {
-  try {
-    return AddressPolicy.parse(list);
-  } catch (error) {
-    if (!(error instanceof AddressPolicyError)) throw error;
-    context.addIssue({ code: 'custom', message: error.message });
-    return z.NEVER;
-  }
-});
+/** A list that `parse` understands, or refuses with an error of that class, whose message is the operator's. */
+function listFor<Parsed>(parse: (list: string) => Parsed, Refusal: new (message: string) => Error) {
+  return z.string().transform((list, context) => {
+    try {
+      return parse(list);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      context.addIssue({ code: 'custom', message: error.message });
+      return z.NEVER;
+    }
+  });
+}
+
+const addressPolicy = listFor((list) => AddressPolicy.parse(list), AddressPolicyError);
+const trustedProxies = listFor((list) => TrustedProxies.parse(list), TrustedProxiesError);
 
 const corsOrigins = z.string().transform((list, context) => {
   const origins = list.split(/[\s,]+/).filter(Boolean);
@@ -32,16 +38,6 @@ const corsOrigins = z.string().transform((list, context) => {
     context.addIssue({ code: 'custom', message });
   }
   return origins;
-});
-
-const trustedProxies = z.string().transform((list, context) => {
-  try {
-    return TrustedProxies.parse(list);
-  } catch (error) {
-    if (!(error instanceof TrustedProxiesError)) throw error;
-    context.addIssue({ code: 'custom', message: error.message });
-    return z.NEVER;
-  }
 });
 
 /** An address with a user and a password; neither is repeated in the message. */

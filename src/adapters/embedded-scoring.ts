@@ -6,7 +6,7 @@ import type { CallLimits } from '../providers/calls.js';
 import { cosineLogits, unequalEmbeddings } from '../providers/cosine.js';
 import type { CallOptions, EmbeddingProvider, ProviderImage, QueryAmounts } from '../providers/provider.js';
 import { hashImages } from '../providers/question-hash.js';
-import type { AnsweredCall } from './repeatable-requests.js';
+import type { KeptAnswer } from './repeatable-requests.js';
 
 /** A call as its sender gives it to be metered: the reservation and the key of the purchase come with the meter. */
 export type CallToMeter = Omit<MeteredCall<Float32Array>, 'reservation' | 'send'> & {
@@ -14,7 +14,7 @@ export type CallToMeter = Omit<MeteredCall<Float32Array>, 'reservation' | 'send'
   /** SHA-256 of all that is asked. */
   hash(): Uint8Array<ArrayBuffer>;
   /** Told of the answer before it is settled. */
-  keepFirst?(answered: AnsweredCall): Promise<void> | undefined;
+  keepFirst?(answered: KeptAnswer): Promise<void> | undefined;
 };
 
 /** Sends a call under the ledger. @returns its answer */

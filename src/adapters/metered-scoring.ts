@@ -187,7 +187,11 @@ async function sendAll(
   await mapConcurrent(calls, provider.limits.concurrency, async (call) => {
     const { chunk } = call;
     const question = questionOf(call, { prompts: prompt, images, classes });
-    const hash = () => hashQuestion(modelOf(provider), question);
+    let hashed: Uint8Array<ArrayBuffer> | undefined;
+    const hash = () => {
+      hashed ??= hashQuestion(modelOf(provider), question);
+      return hashed;
+    };
     const known = await kept?.find(chunk, hash());
     if (known) meter.add(known.usage);
     const answer =

@@ -15,7 +15,7 @@ export interface RepeatableRequest {
 }
 
 /** What was answered to a call, with what the ledger counts of it. */
-export interface AnsweredCall {
+export interface KeptAnswer {
   answer: Float32Array;
   usage: QueryAmounts;
 }
@@ -26,8 +26,8 @@ export interface RepeatableCalls {
   readonly owner: string;
   /** Names the purchase of a call: the same for every repetition of the request, another for everything else. */
   purchaseKey(call: { accountId: string; accountFingerprint: string; hash: Uint8Array }): string;
-  find(chunk: number, hash: Uint8Array<ArrayBuffer>): Promise<AnsweredCall | null>;
-  keep(chunk: number, hash: Uint8Array<ArrayBuffer>, call: AnsweredCall): Promise<void>;
+  find(chunk: number, hash: Uint8Array<ArrayBuffer>): Promise<KeptAnswer | null>;
+  keep(chunk: number, hash: Uint8Array<ArrayBuffer>, call: KeptAnswer): Promise<void>;
 }
 
 export interface RepeatableOptions {
@@ -134,7 +134,7 @@ class Claim implements RepeatableCalls {
     return named([apiKeyId, key, accountId, accountFingerprint, Buffer.from(call.hash).toString('hex')]);
   }
 
-  async find(chunk: number, hash: Uint8Array): Promise<AnsweredCall | null> {
+  async find(chunk: number, hash: Uint8Array): Promise<KeptAnswer | null> {
     const { apiKeyId, key } = this.id;
     const row = await this.database.answeredCall.findUnique({
       where: { apiKeyId_key_chunk: { apiKeyId, key, chunk } },
@@ -144,7 +144,7 @@ class Claim implements RepeatableCalls {
     return { answer: new Float32Array(row.answer.slice().buffer), usage: row.usage as unknown as QueryAmounts };
   }
 
-  async keep(chunk: number, hash: Uint8Array<ArrayBuffer>, { answer, usage }: AnsweredCall): Promise<void> {
+  async keep(chunk: number, hash: Uint8Array<ArrayBuffer>, { answer, usage }: KeptAnswer): Promise<void> {
     const { apiKeyId, key } = this.id;
     const bytes = new Uint8Array(answer.buffer as ArrayBuffer, answer.byteOffset, answer.byteLength);
     const call = { callHash: hash, answer: bytes, usage: { ...usage } };
